@@ -1,0 +1,74 @@
+"""The stages of MEGAN as Keras layers; each file teaches one."""
+
+from keras_megan.layers import net2net_rules as net2net_rules
+from keras_megan.layers.bilinear_upsampling import BilinearUpsampling
+from keras_megan.layers.deformable_conv2d import (
+    DeformableConv2D,
+    deformable_conv2d,
+)
+from keras_megan.layers.frame_interpolation import (
+    DeformableInterpolation,
+    FrameInterpolation,
+    OcclusionBlend,
+    WindowInterpolation,
+)
+from keras_megan.layers.frames import (
+    AddToFrames,
+    ChannelsToFrames,
+    FoldFrames,
+    FramesToChannels,
+    InterleaveFrames,
+    SelectFrames,
+    UnfoldFrames,
+)
+from keras_megan.layers.memory_graph import (
+    ChannelGraphAttention,
+    MemoryGraphAggregation,
+)
+from keras_megan.layers.motion_field import (
+    BilateralCorrelation,
+    MotionField,
+    NoMotion,
+    SampleBothSides,
+)
+from keras_megan.layers.non_local import NonLocalResidualBlock, SpatialAttention
+from keras_megan.layers.padding import CropToScale, PadToMultiple
+from keras_megan.layers.progressive_fusion import ProgressiveFusionBlock
+from keras_megan.layers.pyramid_alignment import FeaturePyramid, PyramidAlignment
+from keras_megan.layers.reconstruction import PixelShuffle, Reconstruction
+from keras_megan.layers.residual_block import ResidualBlock
+from keras_megan.layers.window_alignment import WindowAlignment
+
+__all__ = [
+    "AddToFrames",
+    "BilateralCorrelation",
+    "BilinearUpsampling",
+    "ChannelGraphAttention",
+    "ChannelsToFrames",
+    "CropToScale",
+    "DeformableConv2D",
+    "DeformableInterpolation",
+    "FeaturePyramid",
+    "FoldFrames",
+    "FrameInterpolation",
+    "FramesToChannels",
+    "InterleaveFrames",
+    "MemoryGraphAggregation",
+    "MotionField",
+    "NoMotion",
+    "NonLocalResidualBlock",
+    "OcclusionBlend",
+    "PadToMultiple",
+    "PixelShuffle",
+    "ProgressiveFusionBlock",
+    "PyramidAlignment",
+    "Reconstruction",
+    "ResidualBlock",
+    "SampleBothSides",
+    "SelectFrames",
+    "SpatialAttention",
+    "UnfoldFrames",
+    "WindowAlignment",
+    "WindowInterpolation",
+    "deformable_conv2d",
+]

@@ -1,0 +1,41 @@
+"""Average pooling to a fixed number of bins, whatever the image's size.
+
+Bin i of `bins` along an axis of `length` pixels averages the pixels from
+floor(i*length/bins) to ceil((i+1)*length/bins), so bins overlap where the
+length is no multiple and repeat pixels where the image has fewer pixels than
+bins (adaptive average pooling as the other frameworks define it). Each axis is one
+matrix product with a (bins x length) matrix: it works for sizes known only at run
+time and needs no operation that mobile GPUs lack.
+"""
+
+from keras import ops
+
+
+def pooling_matrix(length, bins):
+    """The (bins, length) float32 matrix that averages an axis into bins.
+
+    Args:
+        length: the axis' size, an integer or a scalar integer tensor.
+        bins: the number of bins, an integer.
+    """
+    first = ops.arange(bins, dtype="int32")[:, None]
+    pixel = ops.arange(length, dtype="int32")[None, :]
+    inside = (pixel >= first * length // bins) & (
+        pixel < ((first + 1) * length + bins - 1) // bins
+    )
+    inside = ops.cast(inside, "float32")
+    return inside / ops.sum(inside, axis=1, keepdims=True)
+
+
+def adaptive_average_pool(inputs, bins):
+    """Averages (N, H, W, C) into (N, bins*bins, C), row-major bins.
+
+    Two matrix products, rows first; exact for any H, W >= 1.
+    """
+    batch, height, width, channels = ops.shape(inputs)
+    rows = ops.cast(pooling_matrix(height, bins), inputs.dtype)
+    columns = ops.cast(pooling_matrix(width, bins), inputs.dtype)
+    pooled = ops.matmul(rows, ops.reshape(inputs, (batch, height, width * channels)))
+    pooled = ops.reshape(pooled, (batch * bins, width, channels))
+    pooled = ops.matmul(columns, pooled)
+    return ops.reshape(pooled, (batch, bins * bins, channels))

@@ -1,0 +1,135 @@
+"""Bilinear sampling with bounded offsets, made of matrix products.
+
+Deformable sampling reads each pixel from anywhere, which needs gathers, and no
+mobile GPU runtime runs those. If every offset stays within `reach` pixels, the
+same bilinear sample is a sum over the (2*reach+1)^2 neighbours with separable
+tent weights,
+
+    out[y, x] = sum_i tent(dy - i) sum_j tent(dx - j) in[y + i, x + j]
+    tent(d) = max(0, 1 - |d|),     i, j in -reach..reach
+
+with dy, dx taken at the output pixel (y, x). The inner sum is a small matrix
+product once the row is cut into blocks of 16 pixels: the 16 outputs of a block
+read the same strip of 16 + 2*reach inputs, so a (16 x strip) matrix of tents
+times a (strip x C) matrix of features does the block, at the full rate of the
+matrix units. The outer sum runs over the 2*reach+1 rows.
+
+    features (N, H, W, C), offsets (N, H, W, 2) as (dy, dx) in pixels
+        -> (N, H, W, C), zeros outside the image
+
+Exactly plain bilinear sampling wherever |dy|, |dx| <= reach; larger offsets are
+clipped to the reach. Only slices, reshapes, concatenations, elementwise
+operations and batched matrix products, none of more than four axes.
+"""
+
+import keras
+from keras import ops
+
+BLOCK = 16
+
+
+@keras.saving.register_keras_serializable("keras_megan")
+class WindowAlignment(keras.layers.Layer):
+    """Samples features at bounded per-pixel offsets, bilinearly.
+
+    Call arguments:
+        features: (N, H, W, C).
+        offsets: (N, H, W, 2), (dy, dx) in pixels, added to each pixel's own
+            position. Clipped to [-reach, reach].
+
+    Output shape: (N, H, W, C). Samples outside the image count as zero.
+
+    Args:
+        reach: largest offset, in whole pixels, at least 1. Multiply-adds grow as
+            (2*reach + 1) * (2*reach + 16) * C per pixel.
+    """
+
+    def __init__(self, reach=12, **kwargs):
+        super().__init__(**kwargs)
+        if reach < 1 or int(reach) != reach:
+            raise ValueError(
+                f"reach must be a whole number of pixels, >= 1. Received: {reach}."
+            )
+        self.reach = int(reach)
+
+    def call(self, features, offsets):
+        if offsets.shape[-1] != 2:
+            raise ValueError(
+                f"{self.name} expected offsets of shape (N, H, W, 2), (dy, dx). "
+                f"Received: offsets.shape={tuple(offsets.shape)}."
+            )
+        reach, rows = self.reach, 2 * self.reach + 1
+        shape = ops.shape(features)
+        batch, height, width, channels = shape
+        blocks = (width + BLOCK - 1) // BLOCK
+        fill = blocks * BLOCK - width
+
+        strips = self._strips(features, blocks, fill)
+
+        offsets = ops.cast(offsets, "float32")
+        offsets = ops.clip(offsets, -float(reach), float(reach))
+        offsets = ops.transpose(offsets, (1, 0, 2, 3))
+        offsets = ops.pad(offsets, ((0, 0), (0, 0), (0, fill), (0, 0)))
+        offsets = ops.reshape(offsets, (height, batch * blocks, BLOCK, 2))
+        down, right = offsets[..., 0:1], offsets[..., 1:2]
+
+        # Where in its strip each of a block's pixels reads: own place + reach + dx.
+        own_place = ops.reshape(ops.arange(BLOCK, dtype="float32"), (1, 1, BLOCK, 1))
+        strip = ops.arange(BLOCK + 2 * reach, dtype="float32")
+        across = _tent(right + (own_place + float(reach)) - strip)
+        across = ops.cast(across, features.dtype)
+
+        total = None
+        for row in range(rows):
+            weight = ops.cast(_tent(down - float(row - reach)), features.dtype)
+            sampled = ops.matmul(across, strips[row : row + height]) * weight
+            total = sampled if total is None else total + sampled
+
+        total = ops.reshape(total, (height, batch, blocks * BLOCK, channels))
+        return ops.transpose(total[:, :, :width], (1, 0, 2, 3))
+
+    def _strips(self, features, blocks, fill):
+        """(N, H, W, C) -> (H + 2*reach, N*blocks, BLOCK + 2*reach, C), zero-padded.
+
+        Rows come first so that the slice for each vertical shift is one
+        contiguous piece of memory.
+        """
+        reach = self.reach
+        # Whole blocks of margin, as many as the reach touches.
+        margin = (reach + BLOCK - 1) // BLOCK
+        batch, height, _, channels = ops.shape(features)
+        rows_first = ops.transpose(features, (1, 0, 2, 3))
+        padded = ops.pad(
+            rows_first,
+            (
+                (reach, reach),
+                (0, 0),
+                (margin * BLOCK, margin * BLOCK + fill),
+                (0, 0),
+            ),
+        )
+        rows = height + 2 * reach
+        total = blocks + 2 * margin
+        padded = ops.reshape(padded, (rows * batch, total, BLOCK, channels))
+        parts = []
+        for k in range(-margin, margin + 1):
+            part = padded[:, margin + k : margin + k + blocks]
+            # Of the outermost blocks only the pixels within reach matter.
+            if k == -margin:
+                part = part[:, :, margin * BLOCK - reach :]
+            elif k == margin:
+                part = part[:, :, : reach - (margin - 1) * BLOCK]
+            parts.append(part)
+        strips = ops.concatenate(parts, axis=2)
+        return ops.reshape(strips, (rows, batch * blocks, BLOCK + 2 * reach, channels))
+
+    def compute_output_shape(self, features_shape, offsets_shape):
+        return features_shape
+
+    def get_config(self):
+        return {**super().get_config(), "reach": self.reach}
+
+
+def _tent(distance):
+    """max(0, 1 - |distance|): the weight of linear interpolation."""
+    return ops.relu(1.0 - ops.abs(distance))
