@@ -1,0 +1,204 @@
+"""Measures a model on real clips, beside what can be had without one.
+
+    python -m training.evaluate --model megan_edge --clips FOLDER --out runs/evaluate
+
+Each sub-folder of images and each video file in FOLDER is a clip. Its frames are the
+truth; every second one, reduced four times, is the input. Prints luma PSNR and SSIM per
+clip and on average, apart for given and new frames; writes ``results.json`` and
+``figure.png``. The protocol and its traps: docs/evaluation.md.
+"""
+
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from absl import app, flags
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from keras_megan.video.errors import writing
+from training.errors import TrainingError, run_program
+from training.evaluation.baselines import BASELINES, Method
+from training.evaluation.clips import DOWNSCALES, find_clips, load_clip
+from training.evaluation.figure import FigureMaker
+from training.evaluation.models import DEFAULT_NUM_INPUTS, load_model
+from training.evaluation.report import (
+    Results,
+    make_table,
+    results_document,
+    write_json,
+    write_whole,
+)
+from training.evaluation.scoring import score_clip
+from training.evaluation.windows import evaluation_windows
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to measure.
+
+    Attributes:
+        clips: Folder of clips.
+        out: Folder for ``results.json`` and ``figure.png``.
+        model: Preset name, preset folder or ``.keras`` file; None: baselines alone.
+        baselines: Names in the registry of baselines.
+        frames: Frames used of each clip, from its beginning; None: all.
+        downscale: ``"1"``, ``"2"`` or ``"auto"``: area-shrinking before anything else.
+    """
+
+    clips: str
+    out: str
+    model: str | None = None
+    baselines: tuple[str, ...] = tuple(BASELINES)
+    frames: int | None = None
+    downscale: str = "1"
+
+
+def evaluate(settings: Settings, console: Console | None = None) -> Results:
+    """Runs an evaluation, prints the table, writes the files.
+
+    Args:
+        settings: What to measure.
+        console: Where table and progress go; standard output by default.
+
+    Returns:
+        Clip -> method -> scores of its frames.
+
+    Raises:
+        TrainingError, VideoError: One line that says what is wrong.
+    """
+    console = console or Console()
+    methods = _baselines(settings.baselines)
+    sources = find_clips(settings.clips)
+    num_inputs = DEFAULT_NUM_INPUTS
+    if settings.model:
+        model = load_model(settings.model)
+        num_inputs = model.num_inputs
+        taken = model.name in methods  # a file may be called trilinear.keras
+        methods[f"{model.name} (model)" if taken else model.name] = model
+    if not methods:
+        raise TrainingError("Nothing to measure: give --model, --baselines or both.")
+    out = Path(settings.out)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+
+    results: Results = {}
+    figure = FigureMaker()
+    with _progress(console) as progress:
+        task = progress.add_task("reading", total=None)
+        for number, source in enumerate(sources, start=1):
+            clip = load_clip(
+                source,
+                max_frames=settings.frames,
+                downscale=settings.downscale,
+                min_frames=2 * num_inputs - 1,
+            )
+            # Windows of clips not read yet are guessed to be as many as this one's.
+            windows = len(evaluation_windows(len(clip.truth), num_inputs))
+            done = progress.tasks[task].completed
+            left = windows * (len(sources) - number + 1)
+            progress.update(task, description=clip.name, total=done + left)
+            figure.begin(clip, num_inputs)
+
+            def observe(name, window, prediction, clip=clip):
+                figure.observe(clip.name, name, window, prediction)
+
+            results[clip.name] = score_clip(
+                clip,
+                methods,
+                num_inputs,
+                observe=observe,
+                after_window=lambda: progress.advance(task),
+            )
+    console.print(make_table(results))
+    write_json(
+        out / "results.json",
+        results_document(results, {**asdict(settings), "num_inputs": num_inputs}),
+    )
+    write_whole(out / "figure.png", figure.png())
+    console.print(f"Wrote {out / 'results.json'} and {out / 'figure.png'}")
+    return results
+
+
+def _baselines(names) -> dict[str, Method]:
+    unknown = [name for name in names if name not in BASELINES]
+    if unknown:
+        raise TrainingError(
+            f"Unknown baseline {unknown[0]!r}; choose from {', '.join(BASELINES)}."
+        )
+    return {name: BASELINES[name] for name in names}
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("windows,"),
+        TimeElapsedColumn(),
+        TextColumn("gone,"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+        console=console,
+        transient=True,
+    )
+
+
+_MODEL = flags.DEFINE_string(
+    "model", None, "Preset name, preset folder or .keras file; none: baselines alone."
+)
+_CLIPS = flags.DEFINE_string(
+    "clips", None, "Folder whose sub-folders of images and video files are the clips."
+)
+_OUT = flags.DEFINE_string(
+    "out", "runs/evaluate", "Folder for results.json and figure.png."
+)
+_FRAMES = flags.DEFINE_integer(
+    "frames", None, "Use only so many frames from the beginning of each clip."
+)
+_DOWNSCALE = flags.DEFINE_enum(
+    "downscale",
+    "1",
+    DOWNSCALES,
+    "Area-shrink clips by this before they serve as truth; auto: by 2 for video files "
+    "of 480 lines and more.",
+)
+_BASELINES = flags.DEFINE_list(
+    "baselines", list(BASELINES), "Baselines to measure beside the model."
+)
+
+
+def _main(arguments: list[str]) -> int:
+    if arguments:
+        raise TrainingError(f"Unexpected argument '{arguments[0]}'; all are --flags.")
+    if not _CLIPS.value:
+        raise TrainingError("Say which clips to measure: --clips FOLDER.")
+    if _FRAMES.value is not None and _FRAMES.value < 1:
+        raise TrainingError(f"--frames must be positive; received {_FRAMES.value}.")
+    evaluate(
+        Settings(
+            clips=_CLIPS.value,
+            out=_OUT.value,
+            model=_MODEL.value,
+            baselines=tuple(_BASELINES.value),
+            frames=_FRAMES.value,
+            downscale=_DOWNSCALE.value,
+        )
+    )
+    return 0
+
+
+def main(argv: list[str]) -> int:
+    """The program: 0 on success; 1 and one line on standard error otherwise."""
+    return run_program("evaluate", lambda: _main(argv[1:]))
+
+
+if __name__ == "__main__":
+    sys.exit(app.run(main))

@@ -1,0 +1,194 @@
+"""Ground-truth clips, and the low-resolution input made from them.
+
+In: a folder. Out: clips as uint8 RGB arrays (N, H, W, 3), H and W multiples of the
+scale, and for any of their frames the input of a network: reduced by MATLAB-style
+antialiased bicubic interpolation and rounded to 8 bits, as the published benchmarks
+store it. Taking another bicubic (OpenCV's, TensorFlow's) aliases, and costs a network
+trained on the antialiased one several decibels.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from keras_megan.video.errors import VideoError, reading
+from keras_megan.video.image_folder import natural_key
+from keras_megan.video.read import open_clip
+from keras_megan.video.resize import area_downscale, imresize
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".y4m", ".ts"}
+)
+#: Compressed video from this many lines up is halved by ``downscale="auto"``.
+AUTO_DOWNSCALE_LINES = 480
+DOWNSCALES = ("auto", "1", "2")
+
+
+@dataclass(frozen=True)
+class ClipSource:
+    """Where a clip is.
+
+    Attributes:
+        name: What tables call it.
+        path: A video file or a folder of images.
+    """
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A ground-truth clip.
+
+    Attributes:
+        name: What tables call it.
+        truth: uint8 RGB (N, H, W, 3).
+    """
+
+    name: str
+    truth: np.ndarray
+
+
+def find_clips(root: str | Path) -> list[ClipSource]:
+    """Finds the clips in a folder.
+
+    A clip is a video file, or a folder with images in it. A folder without images is
+    looked into one level further, for video files: ``root/name/anything.mp4``. ``root``
+    may be a single clip itself.
+
+    Args:
+        root: Folder or video file.
+
+    Returns:
+        At least one source, in natural order of the names, which are unique.
+
+    Raises:
+        VideoError: If ``root`` does not exist or holds no clip.
+    """
+    root = Path(root)
+    if root.is_file():
+        return [ClipSource(root.stem, root)]
+    if not root.is_dir():
+        raise VideoError(f"Cannot read '{root}': no such file or folder.")
+    entries = _entries(root)
+    if _has_images(entries):
+        return [ClipSource(root.resolve().name, root)]
+    sources = [ClipSource(p.stem, p) for p in entries if _is_video(p)]
+    for folder in (p for p in entries if p.is_dir()):
+        inside = _entries(folder)
+        videos = [p for p in inside if _is_video(p)]
+        if _has_images(inside):
+            sources.append(ClipSource(folder.name, folder))
+        elif len(videos) == 1:
+            sources.append(ClipSource(folder.name, videos[0]))
+        else:
+            sources += [ClipSource(f"{folder.name}/{p.stem}", p) for p in videos]
+    if not sources:
+        raise VideoError(
+            f"'{root}' holds no clips. Expected video files "
+            f"({', '.join(sorted(VIDEO_SUFFIXES))}) or sub-folders of images "
+            f"({', '.join(sorted(IMAGE_SUFFIXES))})."
+        )
+    names = Counter(source.name for source in sources)
+    unique = [
+        source
+        if names[source.name] == 1
+        else ClipSource(str(source.path.relative_to(root)), source.path)
+        for source in sources
+    ]
+    return sorted(unique, key=lambda source: natural_key(Path(source.name)))
+
+
+def _entries(folder: Path) -> list[Path]:
+    with reading(folder):
+        found = [p for p in folder.iterdir() if not p.name.startswith(".")]
+    return sorted(found, key=natural_key)
+
+
+def _has_images(entries: list[Path]) -> bool:
+    return any(p.suffix.lower() in IMAGE_SUFFIXES and p.is_file() for p in entries)
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
+
+
+def downscale_factor(source: ClipSource, lines: int, downscale: str) -> int:
+    """By how much a clip is shrunk before it serves as ground truth.
+
+    Args:
+        source: The clip.
+        lines: The shorter side of its frames.
+        downscale: ``"1"`` or ``"2"``, or ``"auto"``: 2 for video files (compressed, so
+            their finest detail is not true) of at least 480 lines, 1 for the rest.
+
+    Raises:
+        ValueError: For another ``downscale``.
+    """
+    if downscale not in DOWNSCALES:
+        raise ValueError(f"downscale must be one of {DOWNSCALES}; got {downscale!r}.")
+    if downscale != "auto":
+        return int(downscale)
+    lossy = not source.path.is_dir()
+    return 2 if lossy and lines >= AUTO_DOWNSCALE_LINES else 1
+
+
+def load_clip(
+    source: ClipSource,
+    max_frames: int | None = None,
+    downscale: str = "1",
+    min_frames: int = 7,
+    min_side: int = 64,
+    scale: int = 4,
+) -> Clip:
+    """Reads a clip as ground truth.
+
+    Args:
+        source: From ``find_clips``.
+        max_frames: Only so many from the beginning; None: all. The whole clip is held
+            in memory, three bytes per pixel.
+        downscale: See ``downscale_factor``.
+        min_frames: What one window of the evaluation needs.
+        min_side: What remains after shrinking must have at least so many pixels.
+        scale: Sides are cropped (bottom, right) to a multiple of this.
+
+    Raises:
+        VideoError: If the clip is unreadable, too short or too small, or its frames
+            differ in size.
+    """
+    opened = open_clip(source.path)
+    frames = [frame.image for frame in islice(opened.frames(), max_frames)]
+    if len(frames) < min_frames:
+        raise VideoError(
+            f"Clip '{source.name}' has {len(frames)} frames; the evaluation needs at "
+            f"least {min_frames}. Leave the clip out or give a longer one."
+        )
+    truth = np.stack(frames)
+    factor = downscale_factor(source, min(truth.shape[1:3]), downscale)
+    truth = area_downscale(truth, factor)
+    height, width = (side // scale * scale for side in truth.shape[1:3])
+    if min(height, width) < min_side:
+        raise VideoError(
+            f"Clip '{source.name}' has frames of {truth.shape[2]}x{truth.shape[1]} "
+            f"pixels after shrinking by {factor}; expected at least "
+            f"{min_side}x{min_side}."
+        )
+    return Clip(source.name, truth[:, :height, :width])
+
+
+def degrade(truth: np.ndarray, scale: int = 4) -> np.ndarray:
+    """The network's input for frames of ground truth.
+
+    Args:
+        truth: uint8 (T, H, W, 3), H and W multiples of ``scale``.
+        scale: Spatial factor.
+
+    Returns:
+        uint8 (T, H / scale, W / scale, 3).
+    """
+    return imresize(truth, 1.0 / scale)
