@@ -1,0 +1,129 @@
+"""Which encoder makes which kind of file, with options chosen once.
+
+A registry: the name after `--codec` -> encoder, pixel format, quality and the file
+types that hold it. The first entry that fits a file's ending is its default.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+
+from keras_megan.video.errors import VideoError
+
+
+@dataclass(frozen=True)
+class Codec:
+    """How to encode.
+
+    Attributes:
+        name: As after `--codec`.
+        encoder: FFmpeg's name of the encoder.
+        pixel_format: What it is fed with.
+        suffixes: File endings whose containers hold it.
+        crf: Default quality (lower is better and larger); `None` if it has no such
+            setting.
+        crf_range: Smallest and largest value.
+        options: Further options of the encoder.
+    """
+
+    name: str
+    encoder: str
+    pixel_format: str
+    suffixes: tuple[str, ...]
+    crf: int | None = None
+    crf_range: tuple[int, int] = (0, 51)
+    options: dict[str, str] = field(default_factory=dict)
+
+    def encoder_options(self, crf: int | None) -> dict[str, str]:
+        """Options for FFmpeg with this quality (`None`: the default)."""
+        options = dict(self.options)
+        if self.crf is not None:
+            options["crf"] = str(self.crf if crf is None else crf)
+        return options
+
+
+_MP4 = (".mp4", ".m4v", ".mov", ".mkv")
+CODECS = {
+    codec.name: codec
+    for codec in (
+        Codec("h264", "libx264", "yuv420p", _MP4, 17, (0, 51), {"preset": "fast"}),
+        Codec(
+            "h265",
+            "libx265",
+            "yuv420p",
+            _MP4,
+            20,
+            (0, 51),
+            {"preset": "fast", "x265-params": "log-level=none"},
+        ),
+        Codec(
+            "vp9",
+            "libvpx-vp9",
+            "yuv420p",
+            (".webm", ".mkv", ".mp4"),
+            24,
+            (0, 63),
+            {"b:v": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"},
+        ),
+        Codec(
+            "av1",
+            "libsvtav1",
+            "yuv420p10le",
+            (".mp4", ".mkv", ".webm"),
+            24,
+            (0, 63),
+            {"preset": "8"},
+        ),
+        Codec("ffv1", "ffv1", "bgr0", (".mkv",), None, (0, 0), {"level": "3"}),
+        Codec("prores", "prores_ks", "yuv422p10le", (".mov", ".mkv")),
+    )
+}
+SUFFIXES = tuple(dict.fromkeys(s for codec in CODECS.values() for s in codec.suffixes))
+
+
+def choose_codec(output: Path, name: str | None, crf: int | None) -> Codec | None:
+    """The codec for an output; `None` for a folder of images.
+
+    Args:
+        output: Where the result goes. Without an ending it is a folder.
+        name: A key of `CODECS`, or `None` for the usual one of the ending.
+        crf: Quality, or `None`.
+
+    Raises:
+        VideoError: If the three do not go together.
+    """
+    suffix = output.suffix.lower()
+    if suffix == "" or output.is_dir():
+        if name is not None or crf is not None:
+            raise VideoError(
+                f"'{output}' is a folder and gets PNG images: --codec and --crf are "
+                f"for files ({', '.join(SUFFIXES)})."
+            )
+        return None
+    if name is not None and name not in CODECS:
+        raise VideoError(f"Unknown codec '{name}'. Known: {', '.join(CODECS)}.")
+    fitting = [c for c in CODECS.values() if suffix in c.suffixes]
+    if not fitting:
+        raise VideoError(
+            f"Cannot write '{output}': unknown ending '{suffix}'. Use one of "
+            f"{', '.join(SUFFIXES)}, or a name without an ending for a folder of PNG "
+            "images."
+        )
+    codec = CODECS[name] if name is not None else fitting[0]
+    if codec not in fitting:
+        raise VideoError(
+            f"A {suffix} file cannot hold {codec.name}. Endings for it: "
+            f"{', '.join(codec.suffixes)}."
+        )
+    if crf is not None:
+        low, high = codec.crf_range
+        if codec.crf is None or not low <= crf <= high:
+            allowed = f"{low} to {high}" if codec.crf is not None else "no --crf"
+            raise VideoError(f"The codec {codec.name} takes {allowed}. Received: {crf}")
+    if codec.encoder not in av.codecs_available:
+        raise VideoError(
+            f"This build of FFmpeg has no encoder {codec.encoder}; choose another "
+            "--codec."
+        )
+    return codec

@@ -1,0 +1,61 @@
+"""What can go wrong with a user's file, as one sentence each.
+
+Every failure a user can cause or cure (a missing file, a damaged one, a full disk, a
+wrong option) is raised as `VideoError`, whose text is one complete line: what was
+expected, what was found, what to do. The command line prints that line and exits with
+1; anything else that escapes is a bug and keeps its traceback.
+"""
+
+import contextlib
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+
+
+class VideoError(Exception):
+    """A failure explained in one line for the person at the terminal."""
+
+
+_REASONS = {
+    errno.ENOENT: "no such file or folder",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "operation not permitted",
+    errno.EROFS: "the file system is read-only",
+    errno.ENOTDIR: "part of the path is a file, not a folder",
+    errno.EISDIR: "it is a folder",
+    errno.ENOSPC: "the disk is full",
+    errno.EFBIG: "the file grew beyond the size limit set for this process or disk",
+    errno.EDQUOT: "the disk quota is used up",
+}
+
+
+def reason(error: BaseException) -> str:
+    """The cause of an operating-system or FFmpeg error in a few words."""
+    number = getattr(error, "errno", None)
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return _REASONS.get(number, " ".join(text.split()))
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns whatever the reader of `path` raises into a `VideoError` that names it."""
+    try:
+        yield
+    except av.error.InvalidDataError as error:
+        raise VideoError(
+            f"Cannot read '{path}': it is not a video, or it is damaged or cut short. "
+            "Check that it plays, or fetch it again."
+        ) from error
+    except (OSError, av.error.FFmpegError) as error:
+        raise VideoError(f"Cannot read '{path}': {reason(error)}.") from error
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns whatever the writer of `path` raises into a `VideoError` that names it."""
+    try:
+        yield
+    except (OSError, av.error.FFmpegError) as error:
+        raise VideoError(f"Cannot write '{path}': {reason(error)}.") from error

@@ -1,0 +1,292 @@
+"""Upscale frames of any size in tiles that fit into memory, without seams.
+
+In: T uint8 frames (T, H, W, 3). Out: 2T-1 uint8 frames (2T-1, sH, sW, 3). In between
+the runner sees tiles of one single size, so it is compiled once:
+
+    |<------ tile 0 ------>|
+    |                 |<------ tile 1 ------>|        along each axis
+    |_________________     ______________________
+                      \\   /                           weights: they sum to 1 and fall
+                       \\ /                            to 0 before a tile's own border,
+    ____________________X____________________________ where the network saw an edge
+                  crop  ramp  crop                    that is not there
+
+Tiles are spread evenly and the overlap is split in three: the outer thirds are thrown
+away, across the middle one the tiles fade into each other along a half sine. With an
+overlap of three times the network's reach, tiled and untiled results are equal.
+
+Rows of tiles are finished from the top: only one row is held as float, the result is
+uint8. So memory is bounded by the tile and one row, not by the picture.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from keras_megan.video.errors import VideoError
+from keras_megan.video.runner import Runner
+
+OVERLAP = 24
+_SMALLEST = 64
+_MEMORY_SHARE = 0.4
+_MEMORY_CAP = 8 * 2**30
+_MEMORY_UNKNOWN = 4 * 2**30
+_EXHAUSTED = ("out of memory", "oom when allocating", "resource_exhausted")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Tiles along one axis.
+
+    Attributes:
+        starts: First pixel of each tile.
+        size: Pixels in a tile; may exceed the axis's length (then there is one tile).
+        length: Pixels of the axis.
+    """
+
+    starts: tuple[int, ...]
+    size: int
+    length: int
+
+    def weights(self, scale: int) -> list[np.ndarray]:
+        """One float32 weight for each output pixel of each tile; sums to 1 over tiles.
+
+        Returns:
+            Arrays of shape (scale * size,).
+        """
+        raw = []
+        for index, start in enumerate(self.starts):
+            weight = np.ones(self.size * scale)
+            if index > 0:
+                ramp = _ramp(self.starts[index - 1] + self.size - start, scale)
+                weight[: len(ramp)] *= ramp
+            if index + 1 < len(self.starts):
+                ramp = _ramp(start + self.size - self.starts[index + 1], scale)
+                weight[len(weight) - len(ramp) :] *= ramp[::-1]
+            raw.append(weight)
+        total = np.zeros((max(self.starts) + self.size) * scale)
+        for start, weight in zip(self.starts, raw, strict=True):
+            total[start * scale : start * scale + len(weight)] += weight
+        return [
+            (w / total[s * scale : s * scale + len(w)]).astype(np.float32)
+            for s, w in zip(self.starts, raw, strict=True)
+        ]
+
+
+def _ramp(overlap: int, scale: int) -> np.ndarray:
+    """0 on the first third of an overlap, a half sine, 1 on the last third."""
+    position = (np.arange(overlap * scale) + 0.5) / (overlap * scale)
+    return np.sin(np.pi / 2 * np.clip(3 * position - 1, 0, 1)) ** 2
+
+
+def cover(length: int, tile: int, overlap: int = OVERLAP, exact: bool = False) -> Axis:
+    """Covers an axis by the fewest tiles of one size that overlap enough.
+
+    Args:
+        length: Pixels to cover.
+        tile: Largest tile; 0 for no tiles.
+        overlap: Least overlap of neighbours, less than half of `tile`.
+        exact: Whether tiles must have exactly the size `tile`.
+
+    Returns:
+        An `Axis`. Without `exact` the size is the smallest multiple of 4 that covers
+        the axis with as many tiles, so that no tile is a mere sliver.
+
+    Raises:
+        ValueError: If `tile` is too small for the overlap.
+    """
+    if tile == 0 or (length <= tile and not exact):
+        return Axis((0,), length, length)
+    if length <= tile:
+        return Axis((0,), tile, length)
+    if tile < 2 * overlap + 4:
+        raise ValueError(
+            f"A tile must be at least {2 * overlap + 4} pixels wide, twice the overlap "
+            f"of {overlap} and a little. Received: tile={tile}"
+        )
+    count = -(-(length - overlap) // (tile - overlap))
+    size = tile
+    if not exact:
+        size = -(-(length + (count - 1) * overlap) // count)
+        size = min(tile, -(-size // 4) * 4)
+    last = length - size
+    starts = tuple(round(index * last / (count - 1)) for index in range(count))
+    return Axis(starts, size, length)
+
+
+def to_uint8(images: np.ndarray, name: str = "model") -> np.ndarray:
+    """Rounds float images in [0, 1] to uint8, clipping; passes uint8 on.
+
+    Raises:
+        VideoError: If there is a value that is not a number, or infinite.
+    """
+    if images.dtype == np.uint8:
+        return images
+    if not np.isfinite(images.sum(dtype=np.float64)):
+        raise VideoError(
+            f"The model '{name}' computed values that are not numbers (NaN or "
+            "infinity); its weights are damaged or unfit for this clip."
+        )
+    scaled = images * np.float32(255) + np.float32(0.5)
+    return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)
+
+
+class TiledRunner:
+    """Upscales whole frames by a runner that sees tiles.
+
+    Args:
+        runner: The `Runner`.
+        height, width: Size of the frames.
+        tile: Largest tile in input pixels; 0 runs whole frames.
+        overlap: Least overlap of neighbouring tiles in input pixels.
+
+    Raises:
+        ValueError: If the tile is too small for the overlap.
+    """
+
+    def __init__(
+        self, runner: Runner, height: int, width: int, tile: int, overlap=OVERLAP
+    ):
+        self.runner = runner
+        sizes, exact = (tile, tile), runner.fixed_size is not None
+        if exact:
+            sizes = runner.fixed_size
+        self.rows = cover(height, sizes[0], overlap, exact)
+        self.columns = cover(width, sizes[1], overlap, exact)
+        self._row_weights = self.rows.weights(runner.scale)
+        self._column_weights = self.columns.weights(runner.scale)
+
+    @property
+    def num_tiles(self) -> int:
+        """Calls of the runner for each window."""
+        return len(self.rows.starts) * len(self.columns.starts)
+
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
+        """(T, H, W, 3) uint8 -> (2T-1, sH, sW, 3) uint8."""
+        runner, scale = self.runner, self.runner.scale
+        rows, columns = self.rows, self.columns
+        frames = np.pad(
+            frames,
+            (
+                (0, 0),
+                (0, max(0, rows.size - rows.length)),
+                (0, max(0, columns.size - columns.length)),
+                (0, 0),
+            ),
+            mode="edge",
+        )
+        height, width = frames.shape[1:3]
+        if self.num_tiles == 1:
+            result = to_uint8(runner(frames), runner.name)
+            return result[:, : rows.length * scale, : columns.length * scale]
+        shape = (runner.frames_out, height * scale, width * scale, 3)
+        result = np.empty(shape, np.uint8)
+        open_rows = np.zeros((shape[0], 0, shape[2], 3), np.float32)
+        ends = (*rows.starts[1:], height)
+        for start, end, weight in zip(
+            rows.starts, ends, self._row_weights, strict=True
+        ):
+            strip = self._strip(frames[:, start : start + rows.size])
+            strip *= weight[:, None, None]
+            strip[:, : open_rows.shape[1]] += open_rows
+            finished = (end - start) * scale
+            result[:, start * scale : end * scale] = to_uint8(strip[:, :finished])
+            open_rows = strip[:, finished:].copy()
+        return result[:, : rows.length * scale, : columns.length * scale]
+
+    def _strip(self, frames: np.ndarray) -> np.ndarray:
+        """One row of tiles, blended along the row, as float in [0, 1]."""
+        runner, scale = self.runner, self.runner.scale
+        _, height, width, _ = frames.shape
+        strip = np.zeros(
+            (runner.frames_out, height * scale, width * scale, 3), np.float32
+        )
+        size = self.columns.size
+        for start, weight in zip(
+            self.columns.starts, self._column_weights, strict=True
+        ):
+            tile = np.asarray(runner(frames[:, :, start : start + size]))
+            if tile.dtype == np.uint8:
+                tile = tile.astype(np.float32) / np.float32(255)
+            elif not np.isfinite(tile.sum(dtype=np.float64)):
+                to_uint8(tile, runner.name)  # raises, naming the model
+            columns = slice(start * scale, (start + size) * scale)
+            strip[:, :, columns] += tile * weight[:, None]
+        return strip
+
+
+def available_memory() -> int:
+    """Bytes that can be used without swapping, as far as the system tells."""
+    amounts = []
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        for line in meminfo.read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                amounts.append(int(line.split()[1]) * 1024)
+    limit, used = (Path("/sys/fs/cgroup", f"memory.{n}") for n in ("max", "current"))
+    if limit.exists() and used.exists():
+        text = limit.read_text(encoding="ascii").strip()
+        if text.isdigit():
+            amounts.append(int(text) - int(used.read_text(encoding="ascii")))
+    if not amounts and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        amounts.append(total // 2)
+    return max(0, min(amounts)) if amounts else _MEMORY_UNKNOWN
+
+
+def choose_tile(
+    runner: Runner, height: int, width: int, memory: int | None = None
+) -> int:
+    """The largest tile whose working memory fits: 0 if the whole frame does.
+
+    Takes 40 percent of the memory that is free now, but at most 8 GiB: larger tiles
+    gain nothing in speed.
+
+    Args:
+        runner: The `Runner`; its `bytes_per_pixel` is the estimate.
+        height, width: Size of the frames.
+        memory: Bytes to stay within, instead of the above.
+    """
+    if runner.fixed_size is not None:
+        return 0
+    if memory is None:
+        memory = min(int(available_memory() * _MEMORY_SHARE), _MEMORY_CAP)
+    pixels = memory / runner.bytes_per_pixel
+    if height * width <= pixels:
+        return 0
+    return max(_SMALLEST, int(pixels**0.5) // 4 * 4)
+
+
+def fit_tile(runner: Runner, height: int, width: int, tile: int) -> int:
+    """Tries one tile and halves it while the device runs out of memory.
+
+    This also compiles the network before any frame waits for it.
+
+    Returns:
+        The tile size that worked.
+
+    Raises:
+        VideoError: If even the smallest tile does not fit.
+    """
+    while True:
+        tiled = TiledRunner(runner, height, width, tile)
+        size = (tiled.rows.size, tiled.columns.size)
+        try:
+            runner(np.zeros((runner.frames_in, *size, 3), np.uint8))
+            return tile
+        except Exception as error:
+            exhausted = isinstance(error, MemoryError) or any(
+                sign in str(error).lower() for sign in _EXHAUSTED
+            )
+            if not exhausted:
+                raise
+            smaller = max(size) // 2 // 4 * 4
+            if smaller < _SMALLEST or runner.fixed_size is not None:
+                raise VideoError(
+                    f"The model '{runner.name}' runs out of memory even on tiles of "
+                    f"{size[1]}x{size[0]} pixels. Close other programs or choose a "
+                    "smaller model."
+                ) from error
+            tile = smaller
