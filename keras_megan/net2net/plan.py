@@ -1,0 +1,342 @@
+"""Plan: a change of a model's channels, as something to read, keep and carry out.
+
+A `Plan` holds one `IndexMap` per group of channels that changes, and the layers that
+are to be inserted. Everything else follows from the model's `ChannelGraph`: which
+variables change, along which axes, to which shapes. Policies (`widen`, `prune`,
+`deepen`) only decide a plan; `apply` makes the new model and leaves the original as it
+is.
+
+    plan = net2net.widen(model, {"conv3": 96})
+    print(plan)                     # every variable that changes, old shape -> new
+    shape plan.save("plan.json")
+    student = plan.apply()
+
+Plans are saved as JSON: `{"version", "model", "maps", "insertions"}`.
+"""
+
+import json
+import os
+
+import numpy as np
+
+from keras_megan.net2net import rewrite
+from keras_megan.net2net.channel_graph import (
+    ChannelGraph,
+    parameters_under,
+    shape_under,
+)
+from keras_megan.net2net.index_map import IndexMap
+
+_VERSION = 1
+
+
+class PlanError(ValueError):
+    """A plan does not fit the model, or asks for something that cannot be done."""
+
+
+class Plan:
+    """A change of a model's channels.
+
+    Args:
+        graph: The model's `ChannelGraph`.
+        maps: Dict from `Group` to `IndexMap`. Groups that are left out do not change.
+        insertions: List of `keras_megan.net2net.rewrite.Insertion`.
+        summary: One line that says what the plan does.
+
+    Raises:
+        PlanError: If a map does not fit its group, or the group must not change.
+    """
+
+    def __init__(self, graph, maps=None, insertions=(), summary="change"):
+        self.graph = graph
+        self.insertions = list(insertions)
+        self.summary = summary
+        self.pairs = []
+        self.student_variables = []
+        self._weights = {id(weight.variable): weight for weight in graph.weights}
+        self.maps = {}
+        for group, index_map in (maps or {}).items():
+            self._add(group, index_map)
+
+    def _add(self, group, index_map):
+        if index_map.is_identity:
+            return
+        if group.binding is not None or index_map.old_size != group.size:
+            raise PlanError(
+                f"The map of '{group.name}' is for {index_map.old_size} units, but the "
+                f"model has {group.size}."
+            )
+        if group.frozen is not None:
+            raise PlanError(f"'{group.name}' cannot change: {group.frozen}.")
+        self.maps[group] = index_map
+        if np.any(index_map.source < 0):
+            for layout, name in self.graph.copies_only:
+                if group in layout.groups:
+                    raise PlanError(
+                        f"'{group.name}' cannot take units that are no copies: "
+                        f"'{name}' treats its channels in a way that only copies "
+                        "survive."
+                    )
+
+    # === What it means ================================================================
+    @property
+    def model(self):
+        """The model that the plan changes."""
+        return self.graph.model
+
+    def index_map(self, layout):
+        """Returns the `IndexMap` of an axis, from the maps of the groups along it."""
+        maps = {}
+        parts = []
+        for group, inner in layout.segments:
+            if (group, inner) not in maps:
+                unit = self.maps.get(group) or IndexMap.identity(group.size)
+                maps[group, inner] = unit.blocks(inner)
+            parts.append(maps[group, inner])
+        return parts[0] if len(parts) == 1 else IndexMap.concatenate(parts)
+
+    @property
+    def sizes(self):
+        """Dict from each changed `Group` to its new number of units."""
+        return {group: index_map.new_size for group, index_map in self.maps.items()}
+
+    def size(self, layout):
+        """Returns the new number of positions of an axis (None if unknown)."""
+        sizes = [
+            (self.maps[group].new_size if group in self.maps else group.size) * inner
+            for group, inner in layout.segments
+        ]
+        return None if layout.opaque else sum(sizes)
+
+    def width(self, layer):
+        """Returns the new width of a layer, by its name."""
+        return self.size(self.graph.width(layer))
+
+    def is_changed(self, layout):
+        """Returns whether anything changes along an axis."""
+        return any(group in self.maps for group, _ in layout.segments)
+
+    @property
+    def preserves_function(self):
+        """Whether the new model computes what the old one did."""
+        return all(index_map.preserves for index_map in self.maps.values())
+
+    @property
+    def warnings(self):
+        """List of remarks: where pruning is not the same as masking."""
+        dropped = {group for group, m in self.maps.items() if m.drops_units}
+        return [
+            reason
+            for layouts, reason in self.graph.inexact
+            if any(dropped & set(layout.groups) for layout in layouts)
+        ]
+
+    @property
+    def parameters(self):
+        """Number of parameters of the new model, insertions not included."""
+        return parameters_under(self.graph, self.sizes)
+
+    def changes(self):
+        """Returns (path, axes, old shape, new shape, roles) per changed variable."""
+        rows = []
+        for weight in self.graph.weights:
+            changed = {
+                axis: role
+                for axis, role in weight.roles.items()
+                if self.is_changed(role.layout)
+            }
+            if changed:
+                rows.append(
+                    (
+                        weight.variable.path,
+                        tuple(changed),
+                        tuple(weight.variable.shape),
+                        shape_under(weight, self.sizes),
+                        tuple(role.name for role in changed.values()),
+                    )
+                )
+        return rows
+
+    def weight_of(self, variable):
+        """Returns the `Weight` of a variable, None if no rule spoke of it."""
+        return self._weights.get(id(variable))
+
+    def new_value(self, variable, value=None):
+        """Returns what a variable of the original model becomes, as a numpy array.
+
+        Args:
+            variable: The variable.
+            value: Array that takes the place of its value, such as a moving average.
+        """
+        return rewrite.new_value(self, variable, value)
+
+    # === Carrying it out ==============================================================
+    def apply(self, noise=0.0, seed=0):
+        """Makes the new model. The original is left as it is.
+
+        Args:
+            noise: Standard deviation of the Gaussian noise put on the incoming weights
+                of all but the first copy of each unit, relative to the standard
+                deviation of the weight. With 0 (the default) the function is kept
+                exactly; unequal shares break the symmetry without noise.
+            seed: Seed of the noise.
+
+        Returns:
+            A new functional `keras.Model`, not compiled; or a model of the original's
+            class where that class has registered how
+            (`keras_megan.net2net.register_model_rebuilder`).
+        """
+        return rewrite.apply(self, noise=noise, seed=seed)
+
+    def inverse(self, student):
+        """Returns the plan that takes the copies back out of the model `apply` gave.
+
+        Args:
+            student: The model that `apply` made last, unchanged in structure.
+
+        Raises:
+            PlanError: If the plan dropped units or inserted layers.
+        """
+        if self.insertions or not all(not m.drops_units for m in self.maps.values()):
+            raise PlanError("Only a plan that widens can be inverted.")
+        graph = ChannelGraph(student)
+        new_of = {id(old): new for old, new in self.pairs}
+        roles = {id(weight.variable): weight.roles for weight in graph.weights}
+        maps = {}
+        for group, index_map in self.maps.items():
+            weight, axis, role = self.graph.members(group)[0]
+            position = [part for part, _ in role.layout.segments].index(group)
+            variable = new_of.get(id(weight.variable))
+            if id(variable) not in roles:
+                raise PlanError("This is not the model that the plan made last.")
+            layout = roles[id(variable)][axis].layout
+            maps[layout.segments[position][0]] = index_map.inverse()
+        return Plan(graph, maps, summary=f"undo: {self.summary}")
+
+    # === Text =========================================================================
+    def __str__(self):
+        rows = [("variable", "axes", "shape", "", "new shape", "roles")]
+        for path, axes, old, new, roles in self.changes():
+            rows.append((path, _join(axes), _join(old), "->", _join(new), _join(roles)))
+        for insertion in self.insertions:
+            rows.append((f"+ {insertion.name}", "", "", "", "", f"{insertion}"))
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = [f"Plan for '{self.model.name}': {self.summary}"]
+        for group, index_map in self.maps.items():
+            lines.append(f"  {group.name}: {group.size} -> {index_map.new_size} units")
+        for row in rows if len(rows) > 1 else []:
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            lines.append("  " + "  ".join(cells).rstrip())
+        lines += [f"  note: {warning}" for warning in self.warnings]
+        if len(lines) == 1:
+            lines.append("  nothing changes")
+        return "\n".join(lines)
+
+    def to_dict(self):
+        """Returns the plan as plain data."""
+        return {
+            "version": _VERSION,
+            "model": self.model.name,
+            "summary": self.summary,
+            "maps": {group.name: m.to_dict() for group, m in self.maps.items()},
+            "insertions": [insertion.to_dict() for insertion in self.insertions],
+        }
+
+    @classmethod
+    def from_dict(cls, values, model):
+        """Makes a plan for a model from what `to_dict` gives.
+
+        Args:
+            values: The plain data.
+            model: The model it was made for, or one of the same structure. (Or its
+                `ChannelGraph`.)
+
+        Raises:
+            PlanError: If it does not fit.
+        """
+        graph = as_graph(model)
+        if not isinstance(values, dict) or values.get("version") != _VERSION:
+            raise PlanError(f"This is no plan of version {_VERSION}.")
+        maps = {}
+        for name, entry in values["maps"].items():
+            maps[graph.group(name)] = IndexMap.from_dict(entry)
+        insertions = [rewrite.Insertion.from_dict(i) for i in values["insertions"]]
+        return cls(graph, maps, insertions, values.get("summary", "change"))
+
+    def save(self, path):
+        """Writes the plan to a JSON file; it appears complete or not at all."""
+        path = os.fspath(path)
+        aside = f"{path}.tmp"
+        with open(aside, "w", encoding="utf-8") as file:
+            json.dump(self.to_dict(), file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+
+    @classmethod
+    def load(cls, path, model):
+        """Reads a plan that `save` wrote, for a model of the same structure."""
+        with open(path, encoding="utf-8") as file:
+            try:
+                values = json.load(file)
+            except json.JSONDecodeError as error:
+                raise PlanError(f"'{path}' is no plan: {error}.") from error
+        return cls.from_dict(values, model)
+
+
+def as_graph(model):
+    """Returns the `ChannelGraph` of a model, or the argument if it is one already."""
+    return model if isinstance(model, ChannelGraph) else ChannelGraph(model)
+
+
+def spread_width(layout, width, name):
+    """Returns new group sizes that give an axis a wanted number of positions.
+
+    Args:
+        layout: The `Layout` of the axis.
+        width: Wanted number of positions.
+        name: What users call it, for messages.
+
+    Returns:
+        Dict from `Group` to number of units.
+
+    Raises:
+        PlanError: If the axis cannot have that width.
+    """
+    positions = {}
+    for group, inner in layout.segments:
+        positions[group] = positions.get(group, 0) + inner
+    free = {g: p for g, p in positions.items() if g.frozen is None}
+    if width == layout.size:
+        return {}
+    if not free:
+        reason = next(iter(positions)).frozen if positions else "its size is unknown"
+        raise PlanError(f"'{name}' cannot change its width: {reason}.")
+    stuck = sum(g.size * p for g, p in positions.items() if g.frozen is not None)
+    wanted = width - stuck
+    factor = wanted / sum(group.size * count for group, count in free.items())
+    sizes = {g: max(1, int(np.floor(g.size * factor + 1e-9))) for g in free}
+    rest = wanted - sum(sizes[g] * p for g, p in free.items())
+    by_loss = sorted(free, key=lambda g: sizes[g] - g.size * factor)
+    for group in by_loss:
+        if 0 < free[group] <= rest:
+            sizes[group] += 1
+            rest -= free[group]
+    if rest:
+        unit = int(np.gcd.reduce(list(free.values())))
+        lower = stuck + wanted // unit * unit
+        raise PlanError(
+            f"'{name}' cannot have a width of {width}: its {layout.size} channels come "
+            f"in blocks of {unit}"
+            + (f" with {stuck} that cannot change ({_why(positions)})" if stuck else "")
+            + f". Near widths: {max(lower, stuck + unit)}, {lower + unit}."
+        )
+    return sizes
+
+
+def _why(positions):
+    return next(g.frozen for g in positions if g.frozen is not None)
+
+
+def _join(values):
+    return ", ".join(map(str, values))

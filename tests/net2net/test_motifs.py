@@ -1,0 +1,121 @@
+"""Widening keeps the function and pruning equals masking, for every motif.
+
+The oracle is the original model itself, run in float64, so that a wrong formula cannot
+hide in rounding. For pruning it is the original with the pruned units set to zero.
+"""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_megan import net2net
+from tests.net2net.helpers import (
+    largest_difference,
+    masked_copy,
+    random_inputs,
+    randomize,
+    run,
+)
+from tests.net2net.motifs import MOTIFS
+
+# Keras's attention multiplies by 1 / sqrt(size) rounded to float32; what is made up for
+# is exact to the rounding of that product.
+EXACT = 1e-12
+WIDENINGS = (
+    {"factor": 1.5, "shares": "equal"},
+    {"factor": 2},
+    {"factor": 1.7, "choice": "random", "seed": 3},
+)
+
+
+@pytest.fixture
+def float64():
+    before = keras.config.floatx()
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_floatx(before)
+    keras.config.set_dtype_policy(before)
+
+
+@pytest.mark.parametrize("name", MOTIFS)
+def test_widening_keeps_the_function(name, float64):
+    model = randomize(MOTIFS[name]())
+    inputs = random_inputs(model)
+    weights = model.get_weights()
+    expected = run(model, inputs)
+    graph = net2net.ChannelGraph(model)
+    for options in WIDENINGS:
+        plan = net2net.widen(graph, **options)
+        assert plan.maps, "nothing was widened"
+        wide = plan.apply()
+        assert largest_difference(expected, run(wide, inputs)) <= EXACT
+        assert net2net.count_params(wide) >= plan.parameters
+    assert all(map(np.array_equal, weights, model.get_weights()))
+    assert largest_difference(expected, run(model, inputs)) == 0
+
+
+@pytest.mark.parametrize("name", MOTIFS)
+def test_pruning_equals_masking_or_says_why_not(name, float64):
+    model = randomize(MOTIFS[name]())
+    inputs = random_inputs(model)
+    plan = net2net.prune(model, ratio=0.4)
+    small = plan.apply()
+    masked = run(masked_copy(model, plan), inputs)
+    assert net2net.count_params(small) < net2net.count_params(model)
+    if plan.warnings:
+        return
+    assert largest_difference(masked, run(small, inputs)) <= EXACT
+
+
+@pytest.mark.parametrize("name", ["residual_block", "squeeze_and_excite", "lstm"])
+def test_single_precision_is_exact_to_rounding(name):
+    model = randomize(MOTIFS[name]())
+    inputs = random_inputs(model)
+    wide = net2net.widen(model, factor=1.5).apply()
+    assert largest_difference(run(model, inputs), run(wide, inputs)) <= 1e-6
+
+
+@pytest.mark.parametrize("name", ["batch_norm", "dense_concatenation"])
+def test_training_mode_of_batch_norm_is_exact_too(name, float64):
+    model = randomize(MOTIFS[name]())
+    inputs = random_inputs(model, batch=4)
+    wide = net2net.widen(model, factor=1.5).apply()
+    expected = run(model, inputs, training=True)
+    assert largest_difference(expected, run(wide, inputs, training=True)) <= EXACT
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "rms_norm", "softmax_over_channels"])
+def test_widening_twice_keeps_the_function(name, float64):
+    model = randomize(MOTIFS[name]())
+    inputs = random_inputs(model)
+    once = net2net.widen(model, factor=1.5).apply()
+    twice = net2net.widen(once, factor=1.4, choice="random").apply()
+    assert largest_difference(run(model, inputs), run(twice, inputs)) <= EXACT
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "composite_layers",
+        "nested_models",
+        "raw_kernels",
+        "softmax_over_channels",
+        "layer_norm",
+        "slices",
+        "split_unevenly",
+        "two_inputs_two_outputs",
+        "bidirectional_concat",
+        "transformer_block",
+        "constant_per_channel",
+    ],
+)
+def test_saved_models_come_back(name, tmp_path):
+    model = randomize(MOTIFS[name]())
+    inputs = random_inputs(model)
+    for plan in (net2net.widen(model, factor=1.5), net2net.prune(model, ratio=0.4)):
+        new = plan.apply()
+        path = tmp_path / "model.keras"
+        new.save(path)
+        again = keras.models.load_model(path, safe_mode=True)
+        assert largest_difference(run(new, inputs), run(again, inputs)) == 0
