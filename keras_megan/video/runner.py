@@ -185,9 +185,14 @@ class KerasRunner:
             inputs = keras.Input(batch_shape=shape)
             wrapper = keras.Model(inputs, self.model(inputs, training=False))
             # Loss-free: compile() only decides how predict_on_batch runs.
-            wrapper.compile(jit_compile=keras.backend.backend() != "torch")
+            wrapper.compile(jit_compile=self._use_xla(keras.backend.backend()))
             self._compiled = {shape: wrapper}
         return self._compiled[shape]
+
+    def _use_xla(self, backend: str) -> bool:
+        """JAX always compiles; on TensorFlow it pays for some networks only."""
+        prefers = getattr(self.model, "prefers_xla", False)
+        return backend == "jax" or (backend == "tensorflow" and prefers)
 
 
 def _single_shape(model: Any) -> tuple:
