@@ -9,8 +9,25 @@
 any Keras model, `keras_megan.video` reads, upscales and writes files.
 """
 
-from keras_megan import layers, losses, metrics, net2net
-from keras_megan.megan import MEGAN
+import importlib
+import os
+import sys
+
 from keras_megan.version import __version__
 
 __all__ = ["MEGAN", "__version__", "layers", "losses", "metrics", "net2net"]
+
+
+def __getattr__(name):
+    if name == "MEGAN":
+        return importlib.import_module("keras_megan.megan").MEGAN
+    if name in __all__:
+        return importlib.import_module(f"keras_megan.{name}")
+    raise AttributeError(f"module 'keras_megan' has no attribute {name!r}")
+
+
+# Importing the library registers its layers with Keras, so that saved models load. The
+# `megan` program answers `--help` at once instead, and loads Keras when it needs it.
+if os.path.basename((sys.argv or [""])[0]) not in ("megan", "megan.exe", "-m"):
+    from keras_megan import layers, losses, metrics, net2net
+    from keras_megan.megan import MEGAN

@@ -87,7 +87,7 @@ def assemble_video(
     options = {"movflags": "+faststart"} if suffix in _MOV_FAMILY else {}
     with av.open(str(path), "w", options=options) as output:
         with av.open(str(journal.segment_path(0, suffix))) as first:
-            video = output.add_stream_from_template(first.streams.video[0])
+            video = output.add_stream_from_template(first.streams.video[0], opaque=True)
         video.time_base = time_base
         if info.path.is_dir():
             packets = _video_packets(journal, suffix, time_base, end, video)
@@ -153,13 +153,17 @@ def _extra_streams(source, output, suffix: str, span, note: Note) -> Iterator[Ti
         name = stream.codec_context.name if stream.codec_context else None
         codec = av.Codec(name, "r").canonical_name if name else None
         if stream.type == "audio" and codec in held:
-            routes[stream.index] = _Copy(output.add_stream_from_template(stream))
+            routes[stream.index] = _Copy(
+                output.add_stream_from_template(stream, opaque=True)
+            )
         elif stream.type == "audio" and name:
             encoder = {".webm": "libopus"}.get(suffix, output.default_audio_codec)
             routes[stream.index] = _Encode(output, stream, encoder)
             note(f"{suffix} cannot hold {codec} sound: encoded anew as {encoder}.")
         elif stream.type == "subtitle" and codec in held:
-            routes[stream.index] = _Copy(output.add_stream_from_template(stream))
+            routes[stream.index] = _Copy(
+                output.add_stream_from_template(stream, opaque=True)
+            )
         elif stream.type == "subtitle":
             note(f"{suffix} cannot hold {codec or 'these'} subtitles: left out.")
         if stream.index in routes:

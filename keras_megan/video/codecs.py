@@ -65,7 +65,7 @@ CODECS = {
             "h265",
             "libx265",
             "yuv420p",
-            _MP4,
+            (".mp4", ".mov", ".mkv"),
             20,
             (0, 51),
             {"preset": "fast", "x265-params": "log-level=none"},

@@ -16,17 +16,21 @@ model that its owner has compiled for training is left as it was.
 import difflib
 import hashlib
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from keras_megan.quiet import start_keras_quietly
 from keras_megan.video.errors import VideoError
 
-# Working memory of one call, in bytes for each input pixel of one frame. Measured on
-# CPU under XLA; see docs/upscale.md, "Memory".
-DEFAULT_BYTES_PER_PIXEL = 24_000
+# Working memory of one call, in bytes for each pixel of one input frame, by whether XLA
+# compiles it: the growth of the process, rounded up. On 2 CPU cores megan_edge took
+# 43-51 kB as a plain graph and 166 kB under XLA, which keeps more alive at once;
+# megan_base under XLA 120 kB.
+BYTES_PER_PIXEL = {False: 60_000, True: 166_000}
 
 
 class Runner(Protocol):
@@ -40,6 +44,7 @@ class Runner(Protocol):
         fixed_size: (H, W) if it accepts one size only, else `None`.
         bytes_per_pixel: Working memory for each pixel of one input frame.
         fingerprint: Changes whenever the result could.
+        notes: Lines the user should see (untrained weights, ...).
     """
 
     name: str
@@ -49,6 +54,7 @@ class Runner(Protocol):
     fixed_size: tuple[int, int] | None
     bytes_per_pixel: int
     fingerprint: str
+    notes: tuple[str, ...]
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         """(T, H, W, 3) uint8 -> (2T-1, sH, sW, 3) float in [0, 1] or uint8."""
@@ -100,6 +106,7 @@ def load_runner(model: str | Path) -> Runner:
 
 
 def _load_preset(name: str) -> Runner:
+    start_keras_quietly()
     import keras_megan
 
     presets = keras_megan.MEGAN.presets
@@ -111,19 +118,26 @@ def _load_preset(name: str) -> Runner:
             "a preset folder or a .keras file will do as well."
         )
     try:
-        model = keras_megan.MEGAN.from_preset(name)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model = keras_megan.MEGAN.from_preset(name)
     except (OSError, ValueError, KeyError) as error:
         raise VideoError(
             f"Cannot load the preset '{name}': {_one_line(error)}"
         ) from error
-    return KerasRunner(model, name=name)
+    runner = KerasRunner(model, name=Path(name).name)
+    runner.notes = tuple(
+        _one_line(w.message) for w in caught if issubclass(w.category, UserWarning)
+    )
+    return runner
 
 
 @register_runner(".keras")
 def _load_keras_file(path: Path) -> Runner:
+    start_keras_quietly()
     import keras
 
-    import keras_megan  # noqa: F401  registers the layers
+    import keras_megan.megan  # noqa: F401  registers the layers
 
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
@@ -167,8 +181,9 @@ class KerasRunner:
         self.frames_out, self.scale = int(result[1]), int(result[2]) // height
         if self.frames_out != 2 * self.frames_in - 1:
             raise _wrong_kind(self.name, f"{probe} -> {result}")
-        self.bytes_per_pixel = DEFAULT_BYTES_PER_PIXEL
+        self.bytes_per_pixel = BYTES_PER_PIXEL[self._uses_xla()]
         self.fingerprint = _fingerprint(model)
+        self.notes: tuple[str, ...] = ()
         self._compiled: dict[tuple, Any] = {}
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
@@ -185,14 +200,16 @@ class KerasRunner:
             inputs = keras.Input(batch_shape=shape)
             wrapper = keras.Model(inputs, self.model(inputs, training=False))
             # Loss-free: compile() only decides how predict_on_batch runs.
-            wrapper.compile(jit_compile=self._use_xla(keras.backend.backend()))
+            wrapper.compile(jit_compile=self._uses_xla())
             self._compiled = {shape: wrapper}
         return self._compiled[shape]
 
-    def _use_xla(self, backend: str) -> bool:
+    def _uses_xla(self) -> bool:
         """JAX always compiles; on TensorFlow it pays for some networks only."""
+        import keras
+
         prefers = getattr(self.model, "prefers_xla", False)
-        return backend == "jax" or (backend == "tensorflow" and prefers)
+        return {"jax": True, "tensorflow": prefers}.get(keras.backend.backend(), False)
 
 
 def _single_shape(model: Any) -> tuple:

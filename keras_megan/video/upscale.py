@@ -14,10 +14,8 @@ its beginning, so that cuts and windows come out the same, but the network runs 
 what is missing. The output appears by a rename when all of it is on the disk.
 """
 
-import itertools
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -32,17 +30,13 @@ from keras_megan.video.errors import VideoError, writing
 from keras_megan.video.image_folder import TIMESTAMPS
 from keras_megan.video.journal import Journal, fingerprint, open_journal, remove
 from keras_megan.video.pipeline import BackgroundWriter, prefetched
+from keras_megan.video.plan import Plan
 from keras_megan.video.probe import VideoInfo
-from keras_megan.video.read import Frame, open_clip
+from keras_megan.video.read import open_clip
 from keras_megan.video.runner import Runner
-from keras_megan.video.scene_cuts import (
-    DEFAULT_THRESHOLD,
-    SceneCutDetector,
-    split_scenes,
-)
+from keras_megan.video.scene_cuts import DEFAULT_THRESHOLD
 from keras_megan.video.segments import ImageEncoder, SegmentWriter, VideoEncoder
 from keras_megan.video.tiles import TiledRunner, choose_tile, fit_tile
-from keras_megan.video.windows import Window, stream_windows
 
 _FORMAT = 1  # of the work folder; raise it when segments change
 _FINEST_CLOCK = 1_000_000
@@ -119,44 +113,6 @@ class _Silent:
     def note(self, line: str) -> None: ...
 
 
-@dataclass(frozen=True)
-class _Task:
-    """A window within the whole clip; `hold` repeats the frame before it at a cut."""
-
-    window: Window[Frame]
-    first_output: int
-    hold: bool
-
-
-class _Plan:
-    """Reads a clip into tasks, and counts."""
-
-    def __init__(self, frames: Iterator[Frame], threshold: float | None, size: int):
-        self._frames, self._size = frames, size
-        self._detector = None if threshold is None else SceneCutDetector(threshold)
-        self.frames = self.cuts = 0
-        self.begin = self.end = Fraction(0)
-
-    def tasks(self) -> Iterator[_Task]:
-        for scene, frames in itertools.groupby(self._numbered(), lambda pair: pair[0]):
-            first_output = 2 * (self.frames - 1)  # groupby has read one frame ahead
-            hold = scene > 0
-            for window in stream_windows((f for _, f in frames), self._size):
-                yield _Task(window, first_output + window.first_output, hold)
-                hold = False
-
-    def _numbered(self) -> Iterator[tuple[int, Frame]]:
-        for cut, frame in split_scenes(
-            self._frames, self._detector, lambda frame: frame.image
-        ):
-            if self.frames == 0:
-                self.begin = frame.time
-            self.cuts += cut
-            self.frames += 1
-            self.end = frame.time + frame.duration
-            yield self.cuts, frame
-
-
 def upscale(
     source: str | Path,
     output: str | Path,
@@ -189,7 +145,7 @@ def upscale(
     source, output = Path(source), Path(output)
     clip, codec = check_job(source, output, options)
     info = clip.info
-    for line in info.notes:
+    for line in (*runner.notes, *info.notes):
         reporter.note(line)
     if codec is None and info.audio:
         reporter.note("A folder of images holds no sound: left out.")
@@ -213,7 +169,7 @@ def upscale(
             new_encoder = partial(VideoEncoder, info=info, codec=codec, crf=options.crf)
         writer = SegmentWriter(journal, suffix, new_encoder, reporter.advance)
         reporter.begin(_expected_frames(info, options), journal.frames_done)
-        plan = _Plan(
+        plan = Plan(
             clip.frames(options.start, options.end),
             options.scene_threshold,
             runner.frames_in,
@@ -252,7 +208,7 @@ def check_job(source: Path, output: Path, options: UpscaleOptions):
 
 
 def _run(
-    plan: _Plan, upscaler: TiledRunner, writer: SegmentWriter, time_base, summary
+    plan: Plan, upscaler: TiledRunner, writer: SegmentWriter, time_base, summary
 ) -> None:
     """Drives the three stages until the last segment is recorded."""
     done = writer.journal.frames_done
@@ -271,17 +227,17 @@ def _run(
             # The frame after a window may be a repetition of its last one.
             if first + window.num_outputs + 1 <= done:
                 continue
-            moments = list(_moments(window))
+            moments = task.moments()
             if task.hold and held is not None:
                 moment = (held[0] + window.items[0].time) / 2
-                background.put((first - 1, _tick(moment, plan, time_base), held[1]))
+                background.put((first - 1, plan.tick(moment, time_base), held[1]))
             before = time.monotonic()
             images = upscaler(np.stack([frame.image for frame in window.items]))
             summary.model_seconds += time.monotonic() - before
             for offset, position in enumerate(
                 range(window.keep.start, window.keep.stop)
             ):
-                tick = _tick(moments[position], plan, time_base)
+                tick = plan.tick(moments[position], time_base)
                 background.put((first + offset, tick, images[position]))
             last = window.keep.stop - 1
             held = (moments[last], images[last].copy())
@@ -297,22 +253,10 @@ def _run(
         )
 
 
-def _moments(window: Window[Frame]) -> Iterator[Fraction]:
-    """When each prediction of a window appears."""
-    for index, frame in enumerate(window.items):
-        yield frame.time
-        if index + 1 < len(window.items):
-            yield frame.time + frame.duration / 2
-
-
-def _tick(moment: Fraction, plan: _Plan, time_base: Fraction) -> int:
-    return round((moment - plan.begin) / time_base)
-
-
 def _finish(journal, plan, info, time_base, suffix, output, reporter, codec) -> None:
     """Joins the segments and puts the result in its place."""
     made = journal.folder / f"assembled{suffix}"
-    end = _tick(plan.end, plan, time_base)
+    end = plan.tick(plan.end, time_base)
     if codec is None:
         assemble_images(journal, time_base, end, made)
     else:

@@ -73,6 +73,7 @@ class PlainRunner:
     fixed_size = None
     bytes_per_pixel = 1000
     fingerprint = "plain-1"
+    notes = ()
 
     def __init__(self, frames_in=4, scale=4):
         self.frames_in, self.frames_out = frames_in, 2 * frames_in - 1
