@@ -1,8 +1,8 @@
 """Starting Keras without its backend's start-up messages.
 
 TensorFlow prints lines to standard error while it loads, from C++ and whatever
-TF_CPP_MIN_LOG_LEVEL says: which instructions it uses, that there is no GPU. In a command
-line tool they hide the tool's own lines.
+TF_CPP_MIN_LOG_LEVEL says: which instructions it uses, that there is no GPU. In a
+command line tool they hide the tool's own lines.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Brings every rule of Keras's own operations into the registry."""
+"""Brings every rule and count of Keras's own operations into the registries."""
 
 import importlib
 
@@ -12,10 +12,14 @@ _MODULES = (
     "normalization",
     "recurrent",
     "reduction",
+    "repetition",
     "shape",
+    "slicing",
+    "softmax",
     "spatial",
 )
 for _module in _MODULES:
     importlib.import_module(f"keras_megan.net2net.rules_{_module}")
+importlib.import_module("keras_megan.net2net.count_operations")
 
 __all__ = ["reads", "register_rule", "writes"]

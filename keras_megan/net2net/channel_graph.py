@@ -20,16 +20,11 @@ import keras
 
 from keras_megan.net2net import graph as graph_lib
 from keras_megan.net2net.activations import has_known_activation
+from keras_megan.net2net.graph import trace
 from keras_megan.net2net.layout import Layout
-from keras_megan.net2net.rules import (
-    RULES,
-    Follow,
-    Site,
-    as_outputs,
-    is_linear,
-    reads,
-    writes,
-)
+from keras_megan.net2net.roles import Follow, reads, writes
+from keras_megan.net2net.rules import RULES, Site, as_outputs, is_linear
+from keras_megan.net2net.trace_inputs import known_shapes
 
 
 class UnknownOperationError(ValueError):
@@ -75,8 +70,8 @@ class ChannelGraph:
     def __init__(self, model, input_shape=None, count=False):
         self.model = model
         if count and input_shape is None:
-            input_shape = graph_lib.known_shapes(model)
-        self.graph = graph_lib.trace(model, is_primitive, input_shape)
+            input_shape = known_shapes(model)
+        self.graph = trace(model, is_primitive, input_shape)
         self.follows = {}
         self.layouts = {}
         self.players = {}
@@ -125,8 +120,13 @@ class ChannelGraph:
         follow = self.follows.setdefault(
             id(call.operation), Follow(call.operation, call.name)
         )
-        inputs = [self.layouts[id(tensor)] for tensor in call.inputs]
-        site = Site(call, inputs, follow)
+        masks = _masks_of(call)
+        for tensor in masks:
+            for layout in self.layouts[id(tensor)]:
+                layout.freeze(f"it belongs to a mask (at {call.name})")
+        tensors = [tensor for tensor in call.inputs if tensor not in masks]
+        inputs = [self.layouts[id(tensor)] for tensor in tensors]
+        site = Site(call, inputs, follow, tensors=tensors)
         site.source_uses = self._source_uses
         outputs = as_outputs(rule(site))
         self._check_outputs(call, outputs)
@@ -296,6 +296,13 @@ class ChannelGraph:
             shown = ", ".join(parts[:4]) + (", ..." if len(parts) > 4 else "")
             lines.append(f"  {group.name}: {group.size} units: {shown}")
         return "\n".join(lines)
+
+
+def _masks_of(call):
+    """The tensors that are passed as masks by name."""
+    masks = [value for key, value in call.kwargs.items() if "mask" in key]
+    leaves = keras.tree.flatten(masks)
+    return [leaf for leaf in leaves if isinstance(leaf, graph_lib.Tensor)]
 
 
 def _suggest(name, known):

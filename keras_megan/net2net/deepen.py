@@ -20,6 +20,7 @@ import numpy as np
 from keras_megan.net2net import rewrite
 from keras_megan.net2net.activations import activation_of, is_idempotent
 from keras_megan.net2net.channel_graph import UnknownLayerError
+from keras_megan.net2net.insertion import Insertion
 from keras_megan.net2net.plan import Plan, PlanError, as_graph
 
 _CONVOLUTIONS = {
@@ -175,7 +176,7 @@ def _identity(call, tensor, name, options, activation, kind, statistics):
             layer = keras.layers.Activation(activation, name=f"{name}_activation")
             layers.append(keras.saving.serialize_keras_object(layer))
             values.append([])
-    return rewrite.Insertion(call.name, layers, values)
+    return Insertion(call.name, layers, values)
 
 
 def _residual(call, tensor, name, options):
@@ -184,7 +185,7 @@ def _residual(call, tensor, name, options):
         _make(tensor, "residual", f"{name}_b", options),
     ]
     bias = ["zeros"] * bool(options["use_bias"])
-    return rewrite.Insertion(
+    return Insertion(
         call.name, layers, [[None, *bias], ["zeros", *bias]], residual=True
     )
 

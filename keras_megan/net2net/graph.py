@@ -14,95 +14,24 @@ refused:
   ``training=True`` and ``training=False``): inlining would lose one of the two;
 - a composite layer owns a variable that the inlined operations do not use, which means
   that it was read behind the graph's back.
-
-Variables and arrays used directly by raw operations (``x * self.gamma``) become calls
-of a `Source`, so that whatever holds for tensors holds for them as well.
 """
 
 import contextlib
-import dataclasses
 import inspect
 
 import keras
 import numpy as np
 
-
-class TraceError(ValueError):
-    """A model, or a layer inside it, cannot be laid out as a graph."""
-
-
-@dataclasses.dataclass(eq=False)
-class Tensor:
-    """A symbolic tensor: an edge of the graph.
-
-    Attributes:
-        shape: Tuple of sizes, None where unknown.
-        dtype: Name of its data type.
-    """
-
-    shape: tuple
-    dtype: str
-
-
-@dataclasses.dataclass(eq=False)
-class Source:
-    """A variable or a constant array that a raw operation uses directly.
-
-    Attributes:
-        variable: The `keras.Variable`, or None for a constant.
-        value: The constant as a numpy array, or None for a variable.
-        owner: The layer that owns the variable, or None.
-    """
-
-    variable: object = None
-    value: object = None
-    owner: object = None
-    name: str = "constant"
-
-
-@dataclasses.dataclass(eq=False)
-class Call:
-    """One call of one primitive operation: a node of the graph.
-
-    Attributes:
-        name: Path of the operation in the model, such as ``"block1/conv"``; unique in
-            the graph (a later call of a shared layer has ``":1"`` behind it).
-        operation: The `keras.Operation`, or a `Source`.
-        args: Positional arguments; `Tensor` where the model passes a tensor.
-        kwargs: Keyword arguments, likewise.
-        outputs: List of `Tensor`, the outputs in flat order.
-    """
-
-    name: str
-    operation: object
-    args: tuple
-    kwargs: dict
-    outputs: list
-
-    @property
-    def inputs(self):
-        """The tensors among the arguments, in flat order."""
-        leaves = keras.tree.flatten((self.args, self.kwargs))
-        return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-
-
-@dataclasses.dataclass(eq=False)
-class Graph:
-    """A model laid out flat.
-
-    Attributes:
-        model: The model it was traced from.
-        calls: List of `Call` in order of execution.
-        inputs: Structure (as the model takes it) of `Tensor`.
-        outputs: Structure (as the model returns it) of `Tensor`.
-        input_names: One name per input, in flat order.
-    """
-
-    model: object
-    calls: list
-    inputs: object
-    outputs: object
-    input_names: list
+from keras_megan.net2net.calls import (
+    Call,
+    Graph,
+    Source,
+    Tensor,
+    TraceError,
+    registration_hint,
+)
+from keras_megan.net2net.nodes import NodesOf, layers_of, ordered_nodes
+from keras_megan.net2net.trace_inputs import fresh_inputs, is_functional
 
 
 def trace(model, is_primitive, input_shape=None):
@@ -127,9 +56,9 @@ def trace(model, is_primitive, input_shape=None):
             "it once on data, or give it an Input, and try again."
         )
     tracer = _Tracer(model, is_primitive)
-    fresh, names = _fresh_inputs(model, input_shape)
+    fresh, names = fresh_inputs(model, input_shape)
     inputs = keras.tree.map_structure(_tensor_of, fresh)
-    if input_shape is None and _is_functional(model):
+    if input_shape is None and is_functional(model):
         known = _pair_by_identity(fresh, inputs)
         outputs = tracer.walk(model.output, known, prefix="")
     else:
@@ -137,29 +66,6 @@ def trace(model, is_primitive, input_shape=None):
         outputs = tracer.inline(model, positional, {}, prefix="")
     tracer.check_variables(model)
     return Graph(model, tracer.calls, inputs, outputs, names)
-
-
-def known_shapes(model):
-    """Returns the model's input shapes without the batch axis; None if it has none.
-
-    Raises:
-        TraceError: If a size is unknown.
-    """
-    own = _model_inputs(model)
-    if own is None:
-        return None
-    own = keras.tree.flatten(own)
-    for tensor in own:
-        if None in tensor.shape[1:]:
-            raise TraceError(
-                f"Input '{tensor.name}' of model '{model.name}' has shape "
-                f"{tuple(tensor.shape)}: pass input_shape with every size."
-            )
-    return [tuple(tensor.shape[1:]) for tensor in own]
-
-
-def _is_functional(model):
-    return isinstance(model, keras.Function) and not isinstance(model, keras.Sequential)
 
 
 def _tensor_of(keras_tensor):
@@ -171,97 +77,6 @@ def _pair_by_identity(keras_tensors, tensors):
         keras.tree.flatten(keras_tensors), keras.tree.flatten(tensors), strict=True
     )
     return {id(symbolic): tensor for symbolic, tensor in flat}
-
-
-def _model_inputs(model):
-    """The model's own symbolic inputs as a structure, or None if it has none."""
-    if isinstance(model, keras.Sequential):
-        return model.inputs[0] if model.inputs else None
-    try:
-        return model.input
-    except (AttributeError, ValueError):
-        return None
-
-
-def _fresh_inputs(model, input_shape):
-    """Symbolic inputs to trace with, and their names."""
-    own = _model_inputs(model)
-    if input_shape is None:
-        if own is None:
-            raise TraceError(
-                f"Model '{model.name}' does not know the shape of its inputs; pass "
-                "input_shape (without the batch axis)."
-            )
-        flat = keras.tree.flatten(own)
-        if _is_functional(model):
-            return own, [tensor.name for tensor in flat]
-        fresh = keras.tree.map_structure(
-            lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype), own
-        )
-        return fresh, [tensor.name for tensor in flat]
-    if own is None:
-        return _inputs_from_shapes(input_shape)
-    flat = keras.tree.flatten(own)
-    shapes = _match_shapes(model, own, flat, input_shape)
-    fresh = [
-        keras.Input(batch_shape=(1, *shape), dtype=tensor.dtype)
-        for tensor, shape in zip(flat, shapes, strict=True)
-    ]
-    return keras.tree.pack_sequence_as(own, fresh), [tensor.name for tensor in flat]
-
-
-def _is_shape(value):
-    return isinstance(value, list | tuple) and all(
-        size is None or isinstance(size, int | np.integer) for size in value
-    )
-
-
-def _inputs_from_shapes(input_shape):
-    if _is_shape(input_shape):
-        fresh = keras.Input(batch_shape=(1, *input_shape))
-    elif isinstance(input_shape, dict):
-        fresh = {k: keras.Input(batch_shape=(1, *v)) for k, v in input_shape.items()}
-    else:
-        fresh = [keras.Input(batch_shape=(1, *shape)) for shape in input_shape]
-    return fresh, [tensor.name for tensor in keras.tree.flatten(fresh)]
-
-
-def _match_shapes(model, own, flat, input_shape):
-    """One full shape per model input, with the model's unknown sizes filled in."""
-    if _is_shape(input_shape):
-        given = [tuple(input_shape)]
-    elif isinstance(input_shape, dict):
-        keys = list(own) if isinstance(own, dict) else [x.name for x in flat]
-        unknown = sorted(set(input_shape) - set(keys))
-        if unknown or len(input_shape) != len(keys):
-            raise TraceError(
-                f"Model '{model.name}' has the inputs {keys}, received shapes for "
-                f"{list(input_shape)}."
-            )
-        by_key = keras.tree.flatten(own) if not isinstance(own, dict) else None
-        if by_key is None:
-            order = {id(tensor): key for key, tensor in own.items()}
-            given = [tuple(input_shape[order[id(tensor)]]) for tensor in flat]
-        else:
-            given = [tuple(input_shape[tensor.name]) for tensor in flat]
-    else:
-        given = [tuple(shape) for shape in input_shape]
-    if len(given) != len(flat):
-        raise TraceError(
-            f"Model '{model.name}' has {len(flat)} inputs, received {len(given)} "
-            "shapes."
-        )
-    for tensor, shape in zip(flat, given, strict=True):
-        expected = tuple(tensor.shape[1:])
-        fits = len(expected) == len(shape) and all(
-            a is None or a == b for a, b in zip(expected, shape, strict=True)
-        )
-        if not fits:
-            raise TraceError(
-                f"Input '{tensor.name}' of model '{model.name}' has shape {expected} "
-                f"without the batch axis, received input_shape {shape}."
-            )
-    return given
 
 
 class _Tracer:
@@ -276,7 +91,7 @@ class _Tracer:
         self._owners = {}
         # Tensors are looked up by identity, so fresh ones must stay alive.
         self._alive = []
-        for layer in _layers_of(model):
+        for layer in layers_of(model):
             for variable in layer._trainable_variables + layer._non_trainable_variables:
                 self._owners.setdefault(id(variable), layer)
 
@@ -291,7 +106,7 @@ class _Tracer:
         Returns:
             `outputs` with every KerasTensor replaced by its `Tensor`.
         """
-        for node in _ordered_nodes(outputs, known):
+        for node in ordered_nodes(outputs, known):
             args, kwargs = keras.tree.map_structure(
                 lambda leaf: self._argument(leaf, known),
                 (node.arguments.args, node.arguments.kwargs),
@@ -307,13 +122,14 @@ class _Tracer:
         Returns:
             The structure that the layer returns, of `Tensor`.
         """
-        outputs, known = self._call_symbolically(layer, args, kwargs)
-        nodes = _ordered_nodes(outputs, known)
+        before = NodesOf(layer)
         try:
+            outputs, known = self._call_symbolically(layer, args, kwargs)
+            nodes = ordered_nodes(outputs, known)
             self._check_training(layer, args, kwargs, nodes)
             return self.walk(outputs, known, prefix)
         finally:
-            _forget(nodes)
+            before.restore()
 
     def check_variables(self, model):
         """Refuses a model with a weight that no recorded call uses."""
@@ -329,7 +145,7 @@ class _Tracer:
                         "the two; share the layer instead of the variable."
                     )
                 used.add(id(variable))
-        for layer in _layers_of(model):
+        for layer in layers_of(model):
             for variable in layer._trainable_variables + layer._non_trainable_variables:
                 if id(variable) not in used:
                     raise TraceError(
@@ -409,7 +225,7 @@ class _Tracer:
         # A composite may compute with its variables in ways that symbolic tensors do
         # not see (``ops.transpose(self.kernel)``), so symbolic tensors stand in for
         # them: for those of the layers inside too, if these bear it.
-        for owners in (_layers_of(layer), [layer]):
+        for owners in (layers_of(layer), [layer]):
             try:
                 with self._symbolic_variables(owners, known):
                     return layer.call(*args, **kwargs), known
@@ -450,9 +266,8 @@ class _Tracer:
             outputs, known = self._call_symbolically(
                 layer, args, {**kwargs, "training": True}
             )
-            training_nodes = _ordered_nodes(outputs, known)
+            training_nodes = ordered_nodes(outputs, known)
             training_signature = [_node_signature(node) for node in training_nodes]
-            _forget(training_nodes)
         except Exception as error:
             raise TraceError(
                 f"Layer '{layer.name}' ({type(layer).__name__}) cannot be laid out as "
@@ -467,25 +282,6 @@ class _Tracer:
             )
 
 
-def registration_hint(operation):
-    """The three lines that make an unknown operation known, for error messages."""
-    if isinstance(operation, keras.Layer):
-        key = type(operation).__name__
-    else:
-        key = f'"ops.{type(operation).__name__}"'
-    return (
-        "If it treats every channel alike and by itself, say so:\n"
-        f"    @net2net.register_rule({key})\n"
-        "    def per_channel(site):\n"
-        "        return site.inputs[0]\n"
-        "For anything else see 'How to register a rule' in keras_megan.net2net.rules."
-    )
-
-
-def _layers_of(model):
-    return list(model._flatten_layers(include_self=True, recursive=True))
-
-
 def _is_array(leaf):
     if isinstance(leaf, np.ndarray):
         return leaf.ndim > 0
@@ -498,52 +294,3 @@ def _node_signature(node):
         return id(operation)
     shapes = tuple(tuple(x.shape) for x in node.input_tensors)
     return (type(operation).__name__, shapes)
-
-
-def _node_of(symbolic):
-    history = getattr(symbolic, "_keras_history", None)
-    if history is None or history.operation is None:
-        raise TraceError(
-            f"Tensor '{symbolic.name}' does not come from the model's inputs."
-        )
-    return history.operation._inbound_nodes[history.node_index]
-
-
-def _ordered_nodes(outputs, known):
-    """All nodes between `known` tensors and `outputs`, each after what it needs."""
-    ordered, finished = [], set()
-    stack = []
-    for leaf in reversed(keras.tree.flatten(outputs)):
-        if isinstance(leaf, keras.KerasTensor):
-            stack.append((leaf, False))
-    while stack:
-        symbolic, ready = stack.pop()
-        if id(symbolic) in known:
-            continue
-        node = _node_of(symbolic)
-        if id(node) in finished:
-            continue
-        if ready:
-            finished.add(id(node))
-            ordered.append(node)
-            continue
-        if not node.input_tensors:
-            raise TraceError(
-                f"The graph reaches '{node.operation.name}', which is not one of the "
-                "inputs it is traced from."
-            )
-        stack.append((symbolic, True))
-        for parent in reversed(node.input_tensors):
-            stack.append((parent, False))
-    return ordered
-
-
-def _forget(nodes):
-    """Takes nodes made while tracing off the operations, newest first."""
-    for node in reversed(nodes):
-        if node in node.operation._inbound_nodes:
-            node.operation._inbound_nodes.remove(node)
-        for symbolic in node.input_tensors:
-            parent = symbolic._keras_history.operation
-            if parent is not None and node in parent._outbound_nodes:
-                parent._outbound_nodes.remove(node)

@@ -26,6 +26,7 @@ from keras_megan.net2net.channel_graph import (
     shape_under,
 )
 from keras_megan.net2net.index_map import IndexMap
+from keras_megan.net2net.insertion import Insertion
 
 _VERSION = 1
 
@@ -40,7 +41,7 @@ class Plan:
     Args:
         graph: The model's `ChannelGraph`.
         maps: Dict from `Group` to `IndexMap`. Groups that are left out do not change.
-        insertions: List of `keras_megan.net2net.rewrite.Insertion`.
+        insertions: List of `keras_megan.net2net.insertion.Insertion`.
         summary: One line that says what the plan does.
 
     Raises:
@@ -260,7 +261,7 @@ class Plan:
         maps = {}
         for name, entry in values["maps"].items():
             maps[graph.group(name)] = IndexMap.from_dict(entry)
-        insertions = [rewrite.Insertion.from_dict(i) for i in values["insertions"]]
+        insertions = [Insertion.from_dict(i) for i in values["insertions"]]
         return cls(graph, maps, insertions, values.get("summary", "change"))
 
     def save(self, path):

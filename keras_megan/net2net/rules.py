@@ -47,7 +47,7 @@ shape;
 - ``site.inexact_when_pruned(layouts, why)``  the operation mixes channels, so that
   leaving some out is not the same as masking them;
 - ``site.replay(function)``     for what no constructor argument can express: a function
-  of a `keras_megan.net2net.rewrite.Replay` that makes the call in the new model.
+  of a `keras_megan.net2net.replay.Replay` that makes the call in the new model.
 
 Channels that may only change in equal blocks (groups of a convolution, offset groups of
 a deformable one) are said with ``repeat``: a new group for one block, and
@@ -66,12 +66,13 @@ reshapes) are registered with ``linear=True``; it permits units that are an aver
 others (see `keras_megan.net2net.index_map.MEAN`).
 """
 
-import dataclasses
-
 import keras
 
 from keras_megan.net2net.layout import Layout, unify
 from keras_megan.net2net.registry import OperationRegistry
+from keras_megan.net2net.roles import Weight, reads, writes
+
+__all__ = ["RULES", "RuleError", "Site", "reads", "register_rule", "writes"]
 
 RULES = OperationRegistry("net2net rule")
 _LINEAR = set()
@@ -105,73 +106,6 @@ def is_linear(rule):
     return rule in _LINEAR
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class AxisRole:
-    """How one axis of a variable follows a layout.
-
-    Attributes:
-        layout: The `Layout` it follows.
-        reads: True if the axis reads (copies times shares), False if it writes
-        (copies).
-    """
-
-    layout: Layout
-    reads: bool
-
-    @property
-    def name(self):
-        return "reads" if self.reads else "writes"
-
-
-def writes(layout):
-    """The variable's axis produces these units: copies are plain copies."""
-    return AxisRole(layout, reads=False)
-
-
-def reads(layout):
-    """The variable's axis consumes these units: copies are weighed by their shares."""
-    return AxisRole(layout, reads=True)
-
-
-@dataclasses.dataclass(eq=False)
-class Weight:
-    """How one variable follows a plan.
-
-    Attributes:
-        variable: The `keras.Variable` of the original model.
-        roles: Dict from a non-negative axis to its `AxisRole`.
-        scale: None, or a function of ``index_map_of`` giving a factor.
-        add: None, or a function of ``index_map_of`` giving a summand.
-        owner: Name of the call that said so, for messages.
-    """
-
-    variable: object
-    roles: dict
-    scale: object = None
-    add: object = None
-    owner: str = ""
-
-
-@dataclasses.dataclass(eq=False)
-class Follow:
-    """Everything the rules said about one operation, over all its calls.
-
-    Attributes:
-        operation: The layer or raw operation.
-        name: Path of its first call.
-        weights: Dict from the id of a variable to its `Weight`.
-        settings: Dict from a path in the configuration to its value.
-        widths: Dict from a name to a `Layout`: what users call the operation's widths;
-            the first is what they mean by the operation's name alone.
-    """
-
-    operation: object
-    name: str
-    weights: dict = dataclasses.field(default_factory=dict)
-    settings: dict = dataclasses.field(default_factory=dict)
-    widths: dict = dataclasses.field(default_factory=dict)
-
-
 class Site:
     """One call of one operation, as its rule sees it.
 
@@ -179,6 +113,7 @@ class Site:
         operation: The layer or raw operation.
         call: The `keras_megan.net2net.graph.Call`.
         inputs: List over input tensors of lists over axes of `Layout`.
+        tensors: The input tensors, without those passed as masks by name.
         shapes: List of input shapes.
         output_shapes: List of output shapes.
         inexact: List of (layouts, reason), filled by `inexact_when_pruned`.
@@ -194,11 +129,13 @@ class Site:
         operation=None,
         shapes=None,
         output_shapes=None,
+        tensors=None,
     ):
         self.call = call
         self.operation = operation or call.operation
         self.inputs = inputs
-        self.shapes = shapes or [tensor.shape for tensor in call.inputs]
+        self.tensors = call.inputs if tensors is None else tensors
+        self.shapes = shapes or [tensor.shape for tensor in self.tensors]
         self.output_shapes = output_shapes or [t.shape for t in call.outputs]
         self.follow = follow
         self.player = None
@@ -265,7 +202,7 @@ class Site:
         Returns:
             Whether it could: the input is a variable or constant used only here.
         """
-        tensor = self.call.inputs[index]
+        tensor = self.tensors[index]
         if self._prefix or self.source_uses.get(id(tensor)) != 1:
             return False
         self.read_sources.append((tensor, axis % len(tensor.shape)))

@@ -35,7 +35,7 @@ def _query_value_key(site):
     names = ("query", "value", "key")
     given = dict(zip(names, site.call.args, strict=False))
     given.update({k: v for k, v in site.call.kwargs.items() if k in names})
-    index = {id(tensor): i for i, tensor in enumerate(site.call.inputs)}
+    index = {id(tensor): i for i, tensor in enumerate(site.tensors)}
     found = {
         name: site.inputs[index[id(tensor)]]
         for name, tensor in given.items()

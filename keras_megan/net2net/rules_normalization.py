@@ -1,4 +1,4 @@
-"""Rules of normalisation layers, softmax, and per-channel parameters.
+"""Rules of normalisation layers and per-channel parameters.
 
 Batch normalisation treats every channel by itself, so its four vectors are copied, in
 training mode too. Where statistics are taken over the channels, copies change them
@@ -8,8 +8,7 @@ unless every channel has the same number of copies. Then
   multiplied by eta and epsilon by eta^2, eta^2 = k n / n' for n channels with k copies
   each in a width of n' (LEMON, arXiv:2310.07999; arXiv:2308.06103);
 - for any other copies, `BalancedNormalization` weighs them; root-mean-square and unit
-  normalisation reach the same by a factor before and after;
-- a softmax gets the logarithm of each copy's weight added, and is divided by it.
+  normalisation reach the same by a factor before and after.
 
 Group normalisation moves in whole groups, which is exact for any copies and when
 pruned.
@@ -18,9 +17,7 @@ pruned.
 import keras
 import numpy as np
 
-from keras_megan.net2net.activations import activation_of, is_mixing
 from keras_megan.net2net.layers import BalancedNormalization, ChannelWeights
-from keras_megan.net2net.layout import Layout
 from keras_megan.net2net.rules import register_rule, writes
 
 
@@ -107,7 +104,7 @@ def channel_weights(site):
 
 
 # === Statistics over channels =========================================================
-def _normalized_axes(axis, rank):
+def normalized_axes(axis, rank):
     axes = [axis] if isinstance(axis, int) else list(axis)
     return sorted(a % rank for a in axes)
 
@@ -142,7 +139,7 @@ def _balanced(replay, layouts, axes, variables, options):
 def layer_normalization(site):
     """Layer normalisation over one or several axes."""
     layer = site.operation
-    axes = _normalized_axes(layer.axis, len(site.inputs[0]))
+    axes = normalized_axes(layer.axis, len(site.inputs[0]))
     layouts = [site.inputs[0][axis] for axis in axes]
 
     def eta_squared(index_map_of):
@@ -250,7 +247,7 @@ def _root_weights(index_map):
 def rms_normalization(site):
     """Root-mean-square normalisation: a factor before, taken out of gamma."""
     layer = site.operation
-    axes = _normalized_axes(layer.axis, len(site.inputs[0]))
+    axes = normalized_axes(layer.axis, len(site.inputs[0]))
     layouts = [site.inputs[0][axis] for axis in axes]
 
     def gamma_factor(index_map_of):
@@ -292,7 +289,7 @@ def rms_normalization(site):
 def unit_normalization(site):
     """Division by the L2 norm: copies weighed before, the weight taken out after."""
     axis = site.operation.axis
-    axes = _normalized_axes(-1 if axis is None else axis, len(site.inputs[0]))
+    axes = normalized_axes(-1 if axis is None else axis, len(site.inputs[0]))
     layouts = [site.inputs[0][a] for a in axes]
     if getattr(site.operation, "order", 2) != 2:
         for layout in layouts:
@@ -314,58 +311,4 @@ def unit_normalization(site):
         return x
 
     site.replay(play)
-    return site.inputs[0]
-
-
-# === Softmax ==========================================================================
-def softmax_over(site, axes, logarithmic=False):
-    """Softmax over axes that may change: copies share one logit's probability."""
-    layouts = [site.inputs[0][axis] for axis in axes]
-    if all(layout.opaque or layout.is_fixed for layout in layouts):
-        return site.inputs[0]
-    site.inexact_when_pruned(layouts, "softmax mixes its channels")
-
-    def play(replay):
-        x, *rest = replay.args
-        changed = [
-            (axis, replay.index_map(layout).balance)
-            for axis, layout in zip(axes, layouts, strict=True)
-            if replay.is_changed(layout)
-        ]
-        for axis, balance in changed:
-            x = replay.add(x, axis, np.log(balance))
-        x = replay.run(x, *rest, **replay.kwargs)
-        for axis, balance in changed:
-            if logarithmic:
-                x = replay.add(x, axis, -np.log(balance))
-            else:
-                x = replay.multiply(x, axis, 1.0 / balance)
-        return x
-
-    site.replay(play)
-    return site.inputs[0]
-
-
-@register_rule(keras.layers.Softmax, "ops.Softmax", "ops.LogSoftmax")
-def softmax(site):
-    """Softmax or its logarithm, as a layer or an operation."""
-    axes = _normalized_axes(site.operation.axis, len(site.inputs[0]))
-    logarithmic = type(site.operation).__name__ == "LogSoftmax"
-    return softmax_over(site, axes, logarithmic)
-
-
-@register_rule(keras.layers.Activation)
-def activation(site):
-    """An activation layer: per channel, or a softmax over the last axis."""
-    function = activation_of(site.operation)
-    last = len(site.inputs[0]) - 1
-    if function is keras.activations.softmax:
-        return softmax_over(site, [last])
-    if function is keras.activations.log_softmax:
-        return softmax_over(site, [last], logarithmic=True)
-    if is_mixing(function):
-        channels = site.inputs[0][last]
-        site.freeze(channels, f"{function.__name__} mixes its channels")
-        if function is keras.activations.glu:
-            return [*site.inputs[0][:-1], Layout.fixed(site.output_shapes[0][-1])]
     return site.inputs[0]

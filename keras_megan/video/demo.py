@@ -17,6 +17,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from keras_megan.quiet import start_keras_quietly
 from keras_megan.video.compare import Box, strip, write_png
 from keras_megan.video.demo_scene import draw_scene
 from keras_megan.video.errors import VideoError, writing
@@ -46,6 +47,7 @@ def demo(folder: Path, model: str, num_frames: int = 13) -> list[str]:
     Raises:
         VideoError: If the folder cannot be written or the model not be loaded.
     """
+    start_keras_quietly()
     from keras_megan.metrics import luma_psnr
     from keras_megan.video.resize import imresize, trilinear_upsample
 
