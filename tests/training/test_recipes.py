@@ -1,0 +1,40 @@
+"""The recipes that ship: they load, are data, and end in the networks they name."""
+
+from pathlib import Path
+
+import pytest
+
+from keras_megan.megan import MEGAN
+from training.recipe import load_recipe
+
+FOLDER = Path(__file__).parents[2] / "training" / "recipes"
+RECIPES = sorted(path for path in FOLDER.glob("*.py") if path.stem != "__init__")
+
+
+def test_there_are_recipes():
+    assert {"edge_scratch", "edge_cumulative", "nano", "base_vimeo"} <= {
+        path.stem for path in RECIPES
+    }
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_each_recipe_loads_under_its_name_and_is_data(path):
+    recipe = load_recipe(path)
+    assert recipe.name == path.stem and recipe.expected
+    document = recipe.document()
+    assert document["stages"][0]["steps"] == recipe.stages[0].steps
+    halved = recipe.with_steps(sum(stage.steps for stage in recipe.stages) // 2)
+    for before, after in zip(recipe.stages, halved.stages, strict=True):
+        assert after.steps == pytest.approx(before.steps / 2, abs=1)
+
+
+def test_cumulative_and_scratch_end_in_the_same_network():
+    scratch = load_recipe(FOLDER / "edge_scratch.py")
+    cumulative = load_recipe(FOLDER / "edge_cumulative.py")
+    assert scratch.task == cumulative.task
+    model = cumulative.model()
+    (change,) = cumulative.stages[-1].changes
+    grown, whole = change.plan(model, None).apply(), scratch.model()
+    assert isinstance(grown, MEGAN) and model.count_params() < 0.3 * 589_133
+    shapes = [[tuple(v.shape) for v in m.variables] for m in (grown, whole)]
+    assert shapes[0] == shapes[1]

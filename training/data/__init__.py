@@ -1,0 +1,1 @@
+"""From videos to training samples: sources, clips, shards, cache, sampler, pipeline."""

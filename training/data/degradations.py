@@ -1,0 +1,69 @@
+"""Damage that real low-resolution footage has and clean bicubic frames lack.
+
+Each function takes the low-resolution frames of a sample, uint8 (N, h, w, 3), its
+settings and the sample's own generator, and gives frames of the same shape. One
+strength is drawn per sample and used for all its frames: a camera does not change from
+frame to frame. The truth is never touched.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """One kind of damage.
+
+    Attributes:
+        name: "noise", "blur" or "compression".
+        low, high: Range of its strength: standard deviation in grey levels; standard
+            deviation of the Gaussian in low-resolution pixels; JPEG quality.
+        probability: Share of the samples that have it.
+    """
+
+    name: str
+    low: float
+    high: float
+    probability: float = 0.5
+
+
+def _noise(frames, strength, random):
+    noise = random.normal(0.0, strength, frames.shape)
+    return np.clip(np.rint(frames + noise), 0, 255).astype(np.uint8)
+
+
+def _blur(frames, strength, random):
+    return np.stack([cv2.GaussianBlur(frame, (0, 0), strength) for frame in frames])
+
+
+def _compression(frames, strength, random):
+    quality = [cv2.IMWRITE_JPEG_QUALITY, int(round(strength))]
+    images = []
+    for frame in frames:
+        # OpenCV's order is BGR, and JPEG treats the colours differently.
+        bgr = np.ascontiguousarray(frame[..., ::-1])
+        data = cv2.imencode(".jpg", bgr, quality)[1]
+        images.append(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+    return np.stack(images)
+
+
+def _sometimes(apply: Callable) -> Callable:
+    def degrade(frames, settings: Degradation, random: np.random.Generator):
+        # Both numbers are always drawn: what follows does not depend on the outcome.
+        chance, strength = random.random(), random.uniform(settings.low, settings.high)
+        if chance >= settings.probability or strength <= 0:
+            return frames
+        return apply(frames, strength, random)
+
+    return degrade
+
+
+#: Name -> function (frames, settings, generator) -> frames.
+DEGRADATIONS: dict[str, Callable] = {
+    "noise": _sometimes(_noise),
+    "blur": _sometimes(_blur),
+    "compression": _sometimes(_compression),
+}

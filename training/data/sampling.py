@@ -1,0 +1,217 @@
+"""Training samples as a pure function of (seed, number).
+
+Sample n is always the same pixels, on every machine, however often training stopped in
+between: nothing has to be saved to go on exactly, and the number of workers does not
+change what is learned from. All chance comes from a counter-based generator (Philox)
+with the key (seed, n).
+
+    n -> clip            every clip once per round, in an order of the round's own
+      -> 7 frames        random start and temporal stride, forwards or backwards
+      -> 128x128 crop    the most rewarding of k random ones, by the clip's detail map
+      -> flips, transposition
+      -> low resolution  antialiased bicubic as matrix products, rounded to 8 bits:
+                         exactly what `training.evaluate` feeds to a network
+      -> degradations    optional, on the low-resolution frames alone
+
+What a sample is for the network: given frames ``low[0::2]``, targets all of ``high``;
+``low[1::2]`` are the truth for motion estimation at low resolution.
+"""
+
+import collections
+import functools
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from keras_megan.video.resize import imresize
+from training.data.cache import DETAIL_CELL, ClipCache
+from training.data.degradations import DEGRADATIONS, Degradation
+from training.data.subsets import nested_order
+from training.errors import TrainingError
+
+SCALE = 4
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How samples are drawn.
+
+    Attributes:
+        crop: Side of the high-resolution crop in pixels, a multiple of 4.
+        num_inputs: T, the frames given to the network; a sample spans 2T-1.
+        strides: (temporal stride, weight) pairs; strides for which a clip is too short
+            are left out.
+        candidates: k, random crops of which the one with most detail is taken; 1: plain
+            uniform crops.
+        candidate_share: Share of samples that get k candidates, the rest get one.
+        most_per_group: Clips used of one source at most, lest a long film be most of
+            what is learned; None: all.
+        reverse, flip, transpose: Whether each augmentation takes place, by half.
+        degradations: Names in `training.data.degradations`.
+    """
+
+    crop: int = 128
+    num_inputs: int = 4
+    strides: tuple[tuple[int, float], ...] = ((1, 0.7), (2, 0.2), (3, 0.1))
+    candidates: int = 4
+    candidate_share: float = 0.5
+    most_per_group: int | None = 25
+    reverse: bool = True
+    flip: bool = True
+    transpose: bool = True
+    degradations: tuple[Degradation, ...] = field(default=())
+
+    @property
+    def span(self) -> int:
+        """Frames of a sample, 2T-1."""
+        return 2 * self.num_inputs - 1
+
+
+class Sampler:
+    """Sample n of a set of clips, for any n.
+
+    Args:
+        cache: The clips.
+        settings: How samples are drawn.
+        seed: Of everything random.
+        fraction: Share of the clips that is used; smaller shares are subsets of larger
+            ones and take evenly from all groups.
+
+    Raises:
+        TrainingError: If no clip is long and large enough.
+    """
+
+    def __init__(
+        self,
+        cache: ClipCache,
+        settings: SamplingSettings,
+        seed: int = 0,
+        fraction: float = 1.0,
+    ):
+        if settings.crop % SCALE or settings.crop < SCALE:
+            raise TrainingError(
+                f"The crop must be a positive multiple of {SCALE}; received "
+                f"{settings.crop}."
+            )
+        unknown = {d.name for d in settings.degradations} - set(DEGRADATIONS)
+        if unknown:
+            raise TrainingError(
+                f"Unknown degradation {sorted(unknown)[0]!r}; choose from "
+                f"{', '.join(DEGRADATIONS)}."
+            )
+        self.cache, self.settings, self.seed = cache, settings, int(seed)
+        usable = self._usable()
+        order = nested_order([cache.groups[i] for i in usable], seed)
+        order = self._capped([usable[i] for i in order])
+        self.clips = np.array(order[: max(1, round(fraction * len(order)))])
+        self.left_out = len(cache) - len(usable)
+
+    def _usable(self) -> list[int]:
+        shapes = [self.cache.shape(i) for i in range(len(self.cache))]
+        span, crop = self.settings.span, self.settings.crop
+        long = [i for i, (length, _, _) in enumerate(shapes) if length >= span]
+        if not long:
+            raise TrainingError(
+                f"All clips are shorter than the window of {span} frames; the longest "
+                f"has {max(shape[0] for shape in shapes)}. Prepare longer clips "
+                "(training.prepare --length) or train with fewer input frames."
+            )
+        large = [i for i in long if min(shapes[i][1:]) >= crop]
+        if not large:
+            height, width = max((shapes[i][1:] for i in long), key=min)
+            raise TrainingError(
+                f"The crop of {crop}x{crop} is larger than every clip's frames; the "
+                f"largest are {width}x{height}. Use a smaller crop or less --downscale."
+            )
+        return large
+
+    def _capped(self, clips: list[int]) -> list[int]:
+        seen = collections.Counter()
+        most = self.settings.most_per_group or len(clips)
+        kept = []
+        for clip in clips:
+            group = self.cache.groups[clip]
+            seen[group] += 1
+            if seen[group] <= most:
+                kept.append(clip)
+        return kept
+
+    def sample(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Sample ``number``.
+
+        Returns:
+            low: uint8 (2T-1, crop/4, crop/4, 3), the reduced frames.
+            high: uint8 (2T-1, crop, crop, 3), the truth.
+        """
+        rounds, place = divmod(int(number), len(self.clips))
+        clip = self.cache[int(self.clips[self._order(rounds)[place]])]
+        random = generator(self.seed, number)
+        high = np.array(self.cut(clip, random))
+        settings = self.settings
+        if settings.reverse and random.random() < 0.5:
+            high = high[::-1]
+        if settings.flip and random.random() < 0.5:
+            high = high[:, ::-1]
+        if settings.flip and random.random() < 0.5:
+            high = high[:, :, ::-1]
+        if settings.transpose and random.random() < 0.5:
+            high = high.swapaxes(1, 2)
+        high = np.ascontiguousarray(high)
+        low = imresize(high, 1.0 / SCALE)
+        for degradation in settings.degradations:
+            low = DEGRADATIONS[degradation.name](low, degradation, random)
+        return low, high
+
+    def cut(self, clip, random: np.random.Generator) -> np.ndarray:
+        """A view of 2T-1 frames of a clip, cropped: (2T-1, crop, crop, 3) uint8.
+
+        Args:
+            clip: A `training.data.cache.CachedClip`.
+            random: The sample's generator.
+        """
+        length, height, width = clip.frames.shape[:3]
+        steps = self.settings.span - 1
+        strides = [(s, w) for s, w in self.settings.strides if s * steps < length]
+        # Any clip is long enough for stride 1, whether or not it is on the list.
+        strides = strides or [(1, 1.0)]
+        weights = np.array([weight for _, weight in strides])
+        choice = np.searchsorted(np.cumsum(weights) / weights.sum(), random.random())
+        stride = strides[min(int(choice), len(strides) - 1)][0]
+        first = int(random.integers(length - stride * steps))
+        top, left = self._place(clip.detail, height, width, random)
+        crop = self.settings.crop
+        frames = slice(first, first + stride * steps + 1, stride)
+        return clip.frames[frames, top : top + crop, left : left + crop]
+
+    def _place(self, detail, height, width, random) -> tuple[int, int]:
+        crop, count = self.settings.crop, self.settings.candidates
+        tops = random.integers(height - crop + 1, size=count)
+        lefts = random.integers(width - crop + 1, size=count)
+        if count == 1 or random.random() >= self.settings.candidate_share:
+            return int(tops[0]), int(lefts[0])
+        cells = max(1, crop // DETAIL_CELL)
+        scores = [
+            detail[
+                top // DETAIL_CELL : top // DETAIL_CELL + cells,
+                left // DETAIL_CELL : left // DETAIL_CELL + cells,
+            ].mean()
+            for top, left in zip(tops, lefts, strict=True)
+        ]
+        best = int(np.argmax(scores))
+        return int(tops[best]), int(lefts[best])
+
+    def _order(self, rounds: int) -> np.ndarray:
+        return round_order(self.seed, rounds, len(self.clips))
+
+
+def generator(seed: int, number: int) -> np.random.Generator:
+    """The generator that belongs to sample ``number``."""
+    key = np.array([seed, number], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key))
+
+
+@functools.lru_cache(maxsize=8)
+def round_order(seed: int, rounds: int, count: int) -> np.ndarray:
+    """The order of ``count`` items in one round through them."""
+    # Another stream than any sample's: sample numbers never reach 2**63.
+    return generator(seed, 2**63 + rounds).permutation(count)

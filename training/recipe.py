@@ -1,0 +1,155 @@
+"""Recipes: what is trained, on what, in which stages. A recipe is a Python file.
+
+    from training.recipe import Recipe, Stage
+    RECIPE = Recipe(name="...", task=..., model=build, stages=(Stage(...), ...))
+
+One stage is ordinary training. Several are cumulative training: each stage may take
+more of the data, make the network of the stage before wider or deeper without changing
+what it computes, or prune it. The whole recipe is data (frozen dataclasses), so a run
+directory can say exactly what it holds.
+"""
+
+import dataclasses
+import json
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from training.errors import TrainingError
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One stretch of training.
+
+    Attributes:
+        name: For folders and figures.
+        steps: Optimizer steps.
+        learning_rate: At the peak, after the warm-up.
+        fraction: Share of the data; shares are nested.
+        changes: What is done to the network before: growth and pruning steps of
+            `training.changes`, in order.
+        carry_optimizer: Whether the optimizer's moments go through those changes;
+            otherwise it starts anew.
+        warmup_steps: Of linear increase from zero.
+        final_learning_rate: At the end of the cosine, as a share of the peak.
+    """
+
+    name: str
+    steps: int
+    learning_rate: float
+    fraction: float = 1.0
+    changes: tuple[Any, ...] = ()
+    carry_optimizer: bool = False
+    warmup_steps: int = 100
+    final_learning_rate: float = 0.01
+
+    def __post_init__(self):
+        if self.steps < 1 or not self.learning_rate > 0 or not 0 < self.fraction <= 1:
+            raise TrainingError(
+                f"Stage '{self.name}' expects steps >= 1, learning_rate > 0 and 0 < "
+                f"fraction <= 1; received {self.steps}, {self.learning_rate} and "
+                f"{self.fraction}."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what a run learns.
+
+    Attributes:
+        name: Of the recipe.
+        task: Data, loss and scores; an object of `training.tasks`.
+        model: Function without arguments that builds the first stage's network.
+        stages: In order.
+        batch_size: Samples of one step, on all devices together.
+        seed: Of initial weights, samples and subsets.
+        beta_2: Adam's second decay.
+        weight_decay: Of AdamW; 0: Adam.
+        ema_decay: Of the averaged weights, which are what is scored and kept.
+        clip_norm: Gradients are scaled down to this global norm; None: never.
+        mixed_precision: Compute in float16 with loss scaling.
+        xla: "auto": on a GPU without a strategy; "on"; "off".
+        log_every, validate_every, save_every: In steps.
+        keep: Checkpoints kept.
+        expected: The result this recipe is expected to reach, for its readers.
+    """
+
+    name: str
+    task: Any
+    model: Callable[[], Any]
+    stages: tuple[Stage, ...]
+    batch_size: int = 8
+    seed: int = 0
+    beta_2: float = 0.99
+    weight_decay: float = 0.0
+    ema_decay: float = 0.999
+    clip_norm: float | None = 1.0
+    mixed_precision: bool = False
+    xla: str = "auto"
+    log_every: int = 20
+    validate_every: int = 500
+    save_every: int = 100
+    keep: int = 3
+    expected: str = ""
+
+    def __post_init__(self):
+        if not self.stages:
+            raise TrainingError(f"Recipe '{self.name}' has no stages.")
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise TrainingError(
+                f"The stages of recipe '{self.name}' need different names; received "
+                f"{', '.join(names)}."
+            )
+        if self.batch_size < 1:
+            raise TrainingError(f"batch_size must be >= 1; received {self.batch_size}.")
+
+    def document(self) -> dict:
+        """The recipe as JSON data; functions are given by name."""
+        return json.loads(json.dumps(dataclasses.asdict(self), default=_by_name))
+
+    def with_steps(self, steps: int) -> "Recipe":
+        """The same recipe in ``steps`` steps altogether, stages in proportion."""
+        total = sum(stage.steps for stage in self.stages)
+        stages = tuple(
+            dataclasses.replace(stage, steps=max(1, round(stage.steps * steps / total)))
+            for stage in self.stages
+        )
+        return dataclasses.replace(self, stages=stages)
+
+
+#: Settings that do not change what is learned and may differ when a run goes on.
+HARMLESS = ("log_every", "validate_every", "save_every", "keep", "expected", "xla")
+
+
+def _by_name(value):
+    return getattr(value, "__qualname__", None) or repr(value)
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Runs a recipe file and returns its ``RECIPE``.
+
+    A recipe is a program: run only files you trust.
+
+    Raises:
+        TrainingError: If the file cannot be run or defines no ``RECIPE``.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise TrainingError(f"There is no recipe '{path}'; expected a Python file.")
+    try:
+        recipe = runpy.run_path(str(path)).get("RECIPE")
+    except TrainingError:
+        raise
+    except Exception as error:
+        raise TrainingError(
+            f"The recipe '{path}' failed: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(recipe, Recipe):
+        raise TrainingError(
+            f"The recipe '{path}' must define RECIPE, a training.recipe.Recipe; "
+            f"received {type(recipe).__name__}."
+        )
+    return recipe

@@ -1,0 +1,1 @@
+"""Recipes: Python files that define RECIPE; see `training.recipe`."""

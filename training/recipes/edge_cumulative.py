@@ -1,0 +1,59 @@
+"""megan_edge by cumulative training: half its width on a quarter of the data first.
+
+    half     half the channels, a quarter of the clips
+    more     the same network, half of the clips
+    whole    widened exactly to megan_edge, all clips
+
+A step of the half-wide network costs about a quarter, so motion is learned cheaply
+before the whole network sees all data. The final network, the data and the loss are
+those of edge_scratch.py; `python -m training.curves --runs A,B` compares them by
+multiply-adds of training.
+
+Source: cumulative training: the data grow and the network with them (Net2Net, Chen et
+al., ICLR 2016).
+"""
+
+from keras_megan.megan import MEGAN
+from training.changes import widen
+from training.data.sampling import SamplingSettings
+from training.recipe import Recipe, Stage
+from training.tasks.video import VideoTask
+
+
+def halved(config):
+    """The config of a MEGAN of half the width; its matching stays as it is."""
+    options = dict(config["alignment_options"])
+    finest = options.get("finest_filters") or options["matching_filters"]
+    options["finest_filters"] = finest // 2
+    options["motion_filters"] = options["motion_filters"] // 2
+    return {
+        **config,
+        "filters": config["filters"] // 2,
+        "tail_filters": config["tail_filters"] // 2,
+        "alignment_options": options,
+    }
+
+
+def build():
+    """megan_edge with half the channels and fresh weights."""
+    whole = MEGAN.from_preset("megan_edge", load_weights=False).get_config()
+    return MEGAN.from_config(halved(whole))
+
+
+RECIPE = Recipe(
+    name="edge_cumulative",
+    task=VideoTask(
+        sampling=SamplingSettings(crop=128),
+        motion_weight=1.0,
+        final_motion_weight=0.1,
+    ),
+    model=build,
+    stages=(
+        Stage("half", 2500, 1.5e-3, fraction=0.25, warmup_steps=200),
+        Stage("more", 2500, 1e-3, fraction=0.5, carry_optimizer=True),
+        Stage("whole", 4500, 1e-3, changes=(widen(factor=2),), warmup_steps=100),
+    ),
+    batch_size=8,
+    ema_decay=0.998,
+    expected="as edge_scratch after the same multiply-adds, or better",
+)

@@ -1,0 +1,1 @@
+"""What is learned: data, loss and scores. The loop knows nothing else of a task."""

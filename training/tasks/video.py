@@ -1,0 +1,195 @@
+"""The task of space-time super-resolution: 4 small frames in, 7 large ones out.
+
+Batch, per replica: ``low`` uint8 (B, 7, h, w, 3) and ``high`` uint8 (B, 7, 4h, 4w, 3).
+The network is given ``low[:, 0::2]``. Loss, per sample:
+
+    Charbonnier(all 7 frames)
+    + motion_weight(step) * Charbonnier(moved small frames, low[:, 1::2])
+
+The second term asks of the network's motion field alone that neighbours moved to the
+middle look like the true middle frame. Through 4x more pixels and the whole trunk that
+lesson arrives very faintly, so a new motion field learns mostly from this term; it
+fades out because a field that is best for the picture need not be best for the moved
+pixels.
+
+Score: luma PSNR and SSIM of whole clips by the published protocol, with the average of
+all frames deciding which weights are best; given and new frames are told apart.
+
+Source: Charbonnier, all frames: Xiang et al., Zooming Slow-Mo, CVPR 2020; photometric
+supervision of motion: Ren et al., Unsupervised Deep Learning for Optical Flow, AAAI
+2017.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_megan.losses import Charbonnier
+from training.data.cache import ClipCache
+from training.data.sampling import Sampler, SamplingSettings
+from training.errors import TrainingError
+from training.evaluation.clips import Clip, degrade, find_clips, load_clip
+from training.evaluation.scoring import Summary, score_clip
+
+#: The layer whose second output is the small frames moved to the middle.
+MOTION_LAYER = "interpolate"
+
+
+@dataclass(frozen=True)
+class VideoTask:
+    """Settings of the task.
+
+    Attributes:
+        sampling: How samples are drawn.
+        motion_weight: Of the photometric term at the beginning of each stage; 0 leaves
+            it out.
+        final_motion_weight: At the stage's end; in between it falls linearly.
+        charbonnier: epsilon squared.
+        validation_frames: Frames used of each validation clip, from its beginning.
+        validation_downscale: "auto", "1" or "2"; see `training.evaluate`.
+    """
+
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    motion_weight: float = 0.0
+    final_motion_weight: float = 0.0
+    charbonnier: float = 1e-6
+    validation_frames: int | None = 25
+    validation_downscale: str = "auto"
+
+    score_name = "psnr"
+
+    def open(self, data: str, report: Callable[[str], None]) -> ClipCache:
+        """The training data; decodes it on first use."""
+        return ClipCache(data, report)
+
+    def sampler(self, data: ClipCache, seed: int, fraction: float) -> Callable:
+        """n -> (low, high), uint8."""
+        return Sampler(data, self.sampling, seed, fraction).sample
+
+    def inputs(self, sample: Callable, count: int = 32) -> np.ndarray:
+        """float32 (count, T, h, w, 3): inputs for importances that look at data."""
+        low = np.stack([sample(number)[0][0::2] for number in range(count)])
+        return low.astype(np.float32) / np.float32(255.0)
+
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of one input of the network, for counting its multiply-adds."""
+        side = self.sampling.crop // 4
+        return (self.sampling.num_inputs, side, side, 3)
+
+    def with_auxiliary(self, model: keras.Model) -> keras.Model:
+        """The network with what the loss needs beside its output."""
+        if self.motion_weight <= 0:
+            return model
+        try:
+            moved = model.get_layer(MOTION_LAYER).output[1]
+        except (ValueError, TypeError, IndexError) as error:
+            raise TrainingError(
+                f"motion_weight needs a network whose layer '{MOTION_LAYER}' gives the "
+                "moved frames as its second output; this one has none. Set it to 0."
+            ) from error
+        return keras.Model(model.input, [model.output, moved])
+
+    def losses(self, network: keras.Model, batch, progress) -> dict:
+        """Loss of every sample of a batch.
+
+        Args:
+            network: From ``with_auxiliary``.
+            batch: (low, high).
+            progress: float32 scalar, 0 at the stage's beginning, 1 at its end.
+
+        Returns:
+            Name -> (B,) float32. ``"loss"`` is what is minimised.
+        """
+        low, high = (ops.cast(frames, "float32") / 255.0 for frames in batch)
+        outputs = network(low[:, 0::2], training=True)
+        loss = Charbonnier(self.charbonnier, reduction=None)
+        if self.motion_weight <= 0:
+            return {"loss": _per_sample(loss(high, outputs))}
+        output, moved = outputs
+        pixels = _per_sample(loss(high, output))
+        middle = low[:, 1::2]
+        moved = ops.reshape(ops.cast(moved, "float32"), ops.shape(middle))
+        motion = _per_sample(loss(middle, moved))
+        weight = self.motion_weight + progress * (
+            self.final_motion_weight - self.motion_weight
+        )
+        return {"loss": pixels + weight * motion, "pixels": pixels, "motion": motion}
+
+    def validator(self, folder: str) -> "ClipValidator":
+        """Scores networks on the clips of a folder."""
+        return ClipValidator(self, folder)
+
+
+def _per_sample(values):
+    return ops.mean(values, axis=tuple(range(1, len(values.shape))))
+
+
+class ClipValidator:
+    """Whole clips, kept in memory as uint8.
+
+    Args:
+        task: What and how.
+        folder: Of clips.
+
+    Raises:
+        VideoError: If there are none or one is too short.
+    """
+
+    def __init__(self, task: VideoTask, folder: str):
+        self.num_inputs = task.sampling.num_inputs
+        self.clips = [
+            load_clip(
+                source,
+                max_frames=task.validation_frames,
+                downscale=task.validation_downscale,
+                min_frames=task.sampling.span,
+            )
+            for source in find_clips(folder)
+        ]
+
+    def __call__(self, model: keras.Model) -> dict[str, float]:
+        """Means over the clips: psnr, psnr_given, psnr_new and the same of ssim."""
+        method = _as_method(model)
+        summaries = [
+            Summary.of_frames(
+                score_clip(clip, {"model": method}, self.num_inputs)["model"]
+            )
+            for clip in self.clips
+        ]
+        mean = Summary.of_clips(summaries)
+        return {
+            "psnr": mean.psnr["all"],
+            "psnr_given": mean.psnr["given"],
+            "psnr_new": mean.psnr["new"],
+            "ssim": mean.ssim["all"],
+            "ssim_given": mean.ssim["given"],
+            "ssim_new": mean.ssim["new"],
+        }
+
+    def strips(self, model: keras.Model) -> dict[str, np.ndarray]:
+        """Clip -> uint8 (H, 3W, 3), a new frame: low resolution, output, truth."""
+        return {clip.name: _strip(clip, _as_method(model), self) for clip in self.clips}
+
+
+def _strip(clip: Clip, method, validator: ClipValidator) -> np.ndarray:
+    span = 2 * validator.num_inputs - 1
+    truth = clip.truth[:span]
+    low = degrade(truth)
+    middle = validator.num_inputs // 2 * 2 - 1
+    output = method(low[0::2])[middle]
+    enlarged = np.repeat(np.repeat(low[middle], 4, axis=0), 4, axis=1)
+    return np.concatenate([enlarged, output, truth[middle]], axis=1)
+
+
+def _as_method(model: keras.Model):
+    """uint8 (T, h, w, 3) -> uint8 (2T-1, 4h, 4w, 3), as the evaluation asks."""
+
+    def method(frames: np.ndarray) -> np.ndarray:
+        inputs = frames[None].astype(np.float32) / np.float32(255.0)
+        output = np.asarray(model.predict_on_batch(inputs)[0], np.float32)
+        return np.rint(np.clip(output, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+    return method

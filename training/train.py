@@ -1,0 +1,92 @@
+"""Trains what a recipe describes.
+
+    python -m training.train --recipe training/recipes/edge_scratch.py \
+        --data SHARDS --validation CLIPS --out RUN
+
+SHARDS come from ``training.prepare``; CLIPS is a folder of videos or frame folders.
+Start the same command again after any interruption: it goes on from the last checkpoint
+exactly as if nothing had happened. SIGTERM and Ctrl-C save first and exit with 143.
+Several GPUs: ``--strategy mirrored``; several machines: the same command on each, with
+TF_CONFIG set and RUN on a disk they share. Details: docs/training.md.
+"""
+
+import dataclasses
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from absl import app, flags
+from rich.console import Console
+
+from training.errors import STOPPED, TrainingError, run_program
+from training.recipe import Recipe, load_recipe
+
+
+def _changed(recipe: Recipe) -> Recipe:
+    given = {
+        "batch_size": flags.FLAGS.batch_size,
+        "mixed_precision": flags.FLAGS.mixed_precision,
+        "seed": flags.FLAGS.seed,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    recipe = dataclasses.replace(recipe, **given)
+    return recipe.with_steps(flags.FLAGS.steps) if flags.FLAGS.steps else recipe
+
+
+def _define_flags() -> None:
+    """Only in the program itself: flags are global, and modules import each other."""
+    flags.DEFINE_string("recipe", None, "Python file that defines RECIPE.")
+    flags.DEFINE_string("data", None, "What the task trains on, e.g. shards.")
+    flags.DEFINE_string("validation", None, "What it is scored on; or none.")
+    flags.DEFINE_string("out", None, "The run's folder.")
+    flags.DEFINE_string("strategy", "auto", "none, mirrored, multi_worker or auto.")
+    flags.DEFINE_integer("threads", None, "Bound on the CPU's threads.")
+    flags.DEFINE_integer(
+        "logical_cpus", 1, "Make the CPU look like so many devices, to try mirrored."
+    )
+    flags.DEFINE_integer("steps", None, "All stages' steps together, instead.")
+    flags.DEFINE_integer("batch_size", None, "Samples per step, instead.")
+    flags.DEFINE_bool("mixed_precision", None, "float16 computation, instead.")
+    flags.DEFINE_integer("seed", None, "Seed, instead of the recipe's.")
+    flags.DEFINE_bool(
+        "deterministic", False, "Only operations that repeat exactly; slower on GPUs."
+    )
+
+
+def _main() -> int:
+    if not (flags.FLAGS.recipe and flags.FLAGS.data and flags.FLAGS.out):
+        raise TrainingError(
+            "Say what, on what and where to: --recipe FILE --data SHARDS --out RUN."
+        )
+    # After the flags: TensorFlow takes seconds to load.
+    from training.cumulative import run_recipe
+    from training.loop import Stopped
+    from training.strategies import make_strategy, split_cpu
+
+    split_cpu(flags.FLAGS.logical_cpus, flags.FLAGS.threads)
+    if flags.FLAGS.deterministic:
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+    strategy = make_strategy(flags.FLAGS.strategy)
+    recipe = _changed(load_recipe(flags.FLAGS.recipe))
+    console = Console()
+    try:
+        run_recipe(
+            recipe,
+            flags.FLAGS.data,
+            Path(flags.FLAGS.out),
+            strategy,
+            validation=flags.FLAGS.validation,
+            console=console,
+        )
+    except Stopped as stopped:
+        console.print(f"train: stopped; {stopped}. The same command goes on.")
+        return STOPPED
+    return 0
+
+
+if __name__ == "__main__":
+    _define_flags()
+    app.run(lambda argv: run_program("train", _main))
