@@ -14,14 +14,6 @@ from pathlib import Path
 
 from absl import app, flags
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from keras_megan.video.errors import writing
 from training.errors import TrainingError, run_program
@@ -38,6 +30,7 @@ from training.evaluation.report import (
 )
 from training.evaluation.scoring import score_clip
 from training.evaluation.windows import evaluation_windows
+from training.progress import counted_progress
 
 
 @dataclass(frozen=True)
@@ -91,7 +84,7 @@ def evaluate(settings: Settings, console: Console | None = None) -> Results:
 
     results: Results = {}
     figure = FigureMaker()
-    with _progress(console) as progress:
+    with counted_progress(console, "windows,") as progress:
         task = progress.add_task("reading", total=None)
         for number, source in enumerate(sources, start=1):
             clip = load_clip(
@@ -134,21 +127,6 @@ def _baselines(names) -> dict[str, Method]:
             f"Unknown baseline {unknown[0]!r}; choose from {', '.join(BASELINES)}."
         )
     return {name: BASELINES[name] for name in names}
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("windows,"),
-        TimeElapsedColumn(),
-        TextColumn("gone,"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-        console=console,
-        transient=True,
-    )
 
 
 _MODEL = flags.DEFINE_string(

@@ -15,17 +15,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from training.errors import saving
 from training.evaluation.report import write_whole
+from training.progress import counted_progress
 
 
 class CsvTable:
@@ -101,17 +94,10 @@ class RunLogs:
         self.scores = CsvTable(folder / "validation.csv", first_step)
         self.board = tf.summary.create_file_writer(str(folder / "tensorboard"))
         if console.is_terminal:
-            self.progress = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("steps, {task.fields[rate]:.1f} clips/s,"),
-                TimeElapsedColumn(),
-                TextColumn("gone,"),
-                TimeRemainingColumn(),
-                TextColumn("left, loss {task.fields[loss]:.5f}"),
-                console=console,
-                transient=True,
+            self.progress = counted_progress(
+                console,
+                "steps, {task.fields[rate]:.1f} clips/s,",
+                "left, loss {task.fields[loss]:.5f}",
             )
             self.task = self.progress.add_task(
                 title, total=last_step, completed=first_step, rate=0.0, loss=np.nan
