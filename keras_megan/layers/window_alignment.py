@@ -58,7 +58,7 @@ class WindowAlignment(keras.layers.Layer):
                 f"{self.name} expected offsets of shape (N, H, W, 2), (dy, dx). "
                 f"Received: offsets.shape={tuple(offsets.shape)}."
             )
-        reach, rows = self.reach, 2 * self.reach + 1
+        reach = self.reach
         shape = ops.shape(features)
         batch, height, width, channels = shape
         blocks = (width + BLOCK - 1) // BLOCK
@@ -79,10 +79,13 @@ class WindowAlignment(keras.layers.Layer):
         across = _tent(right + (own_place + float(reach)) - strip)
         across = ops.cast(across, features.dtype)
 
+        vertical = _tent(down - ops.arange(-reach, reach + 1, dtype="float32"))
+        vertical = ops.cast(vertical, features.dtype)
+
         total = None
-        for row in range(rows):
-            weight = ops.cast(_tent(down - float(row - reach)), features.dtype)
-            sampled = ops.matmul(across, strips[row : row + height]) * weight
+        for row in range(2 * reach + 1):
+            sampled = ops.matmul(across, strips[row : row + height])
+            sampled = sampled * vertical[..., row : row + 1]
             total = sampled if total is None else total + sampled
 
         total = ops.reshape(total, (height, batch, blocks * BLOCK, channels))
