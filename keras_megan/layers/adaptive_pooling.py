@@ -1,11 +1,13 @@
 """Average pooling to a fixed number of bins, whatever the image's size.
 
 Bin i of `bins` along an axis of `length` pixels averages the pixels from
-floor(i*length/bins) to ceil((i+1)*length/bins), so bins overlap where the
-length is no multiple and repeat pixels where the image has fewer pixels than
-bins (adaptive average pooling as the other frameworks define it). Each axis is one
-matrix product with a (bins x length) matrix: it works for sizes known only at run
-time and needs no operation that mobile GPUs lack.
+floor(i*length/bins) to ceil((i+1)*length/bins), so bins overlap where the length is no
+multiple and repeat pixels where the image has fewer pixels than bins (adaptive average
+pooling as the other frameworks define it).
+
+Where the size is known and a multiple of the bins, this is plain average pooling, one
+operation that every runtime has. Elsewhere each axis is one matrix product with a
+(bins x length) matrix, which works for sizes known only at run time.
 """
 
 from keras import ops
@@ -28,14 +30,19 @@ def pooling_matrix(length, bins):
 
 
 def adaptive_average_pool(inputs, bins):
-    """Averages (N, H, W, C) into (N, bins*bins, C), row-major bins.
-
-    Two matrix products, rows first; exact for any H, W >= 1.
-    """
+    """Averages (N, H, W, C) into (N, bins*bins, C), row-major bins; any H, W >= 1."""
     batch, height, width, channels = ops.shape(inputs)
+    if _is_multiple(inputs.shape[1], bins) and _is_multiple(inputs.shape[2], bins):
+        window = (height // bins, width // bins)
+        pooled = ops.average_pool(inputs, window, window, data_format="channels_last")
+        return ops.reshape(pooled, (batch, bins * bins, channels))
     rows = ops.cast(pooling_matrix(height, bins), inputs.dtype)
     columns = ops.cast(pooling_matrix(width, bins), inputs.dtype)
     pooled = ops.matmul(rows, ops.reshape(inputs, (batch, height, width * channels)))
     pooled = ops.reshape(pooled, (batch * bins, width, channels))
     pooled = ops.matmul(columns, pooled)
     return ops.reshape(pooled, (batch, bins * bins, channels))
+
+
+def _is_multiple(size, bins):
+    return size is not None and size % bins == 0

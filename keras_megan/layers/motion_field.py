@@ -66,13 +66,17 @@ class BilateralCorrelation(layers.Layer):
             top, start = radius + down, radius + across
             return padded[:, top : top + height, start : start + width]
 
+        # The mean over channels as a convolution: joined means are computed wrongly by
+        # a mobile GPU runtime.
+        channels = left.shape[-1]
+        average = ops.full((1, 1, channels, 1), 1.0 / channels, dtype=left.dtype)
         window = range(-radius, radius + 1)
         return ops.concatenate(
             [
-                ops.mean(
+                ops.conv(
                     shifted(left, -down, -across) * shifted(right, down, across),
-                    axis=-1,
-                    keepdims=True,
+                    average,
+                    data_format="channels_last",
                 )
                 for down in window
                 for across in window

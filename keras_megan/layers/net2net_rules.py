@@ -155,7 +155,7 @@ def _deformable_convolution(site):
     return _with_channels(site, filters)
 
 
-# === Multiply-adds ====================================================================
+# === Multiply-adds: pooling counts nothing, as everywhere in net2net ==================
 @net2net.register_macs(WindowAlignment)
 def _window_alignment_macs(call):
     batch, height, width, channels = call.inputs[0]
@@ -169,33 +169,24 @@ def _bilateral_correlation_macs(call):
     return math.prod(call.outputs[0]) * call.inputs[0][-1]
 
 
-def _pooling_macs(shape, bins):
-    """Adaptive average pooling, rows first, as two products."""
-    batch, height, width, channels = shape
-    return batch * bins * channels * (height * width + bins * width)
-
-
 @net2net.register_macs(SpatialAttention)
 def _spatial_attention_macs(call):
     layer = call.operation
-    queries, keys, values = call.inputs
+    queries, _, values = call.inputs
     pixels = queries[1] * queries[2]
-    if layer.pool == "full":
-        tokens, pooling = pixels, 0
-    else:
-        tokens = sum(bins**2 for bins in layer.bins)
-        pooling = sum(_pooling_macs(s, b) for s in (keys, values) for b in layer.bins)
-    return pooling + queries[0] * pixels * tokens * (queries[-1] + values[-1])
+    full = layer.pool == "full"
+    tokens = pixels if full else sum(bins**2 for bins in layer.bins)
+    return queries[0] * pixels * tokens * (queries[-1] + values[-1])
 
 
 @net2net.register_macs(ChannelGraphAttention)
 def _channel_graph_attention_macs(call):
     layer = call.operation
     batch, height, width, channels = call.inputs[2]
-    size, bins = layer.descriptor_size, layer.descriptor_size**2
+    bins = layer.descriptor_size**2
     sets = {"bank": layer.num_frames, "recurrent": 2, "intra": 1}[layer.memory]
     edges = batch * channels * sets * channels
-    macs = 2 * _pooling_macs(call.inputs[2], size) + edges * (bins + height * width)
+    macs = edges * (bins + height * width)
     if layer.memory == "recurrent":
         clips = batch // layer.num_frames
         macs += 2 * clips * (layer.num_frames - 1) * channels * 2 * bins

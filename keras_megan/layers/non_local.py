@@ -9,8 +9,9 @@ and values g(y), all 1x1 convolutions to half the channels,
 
 over the positions of one frame. All N = H*W positions as keys ("full") cost
 N^2 multiply-adds and memory, 206 MB a frame at 64x112; "pyramid" averages keys
-and values into grids of 1, 3, 6 and 8 bins a side, 110 tokens of global,
-hierarchical context, and the cost becomes linear in N.
+and values into grids of 1, 2, 4 and 8 bins a side, 85 tokens of global, hierarchical
+context, and the cost becomes linear in N. (The bins divide images that are padded for
+a pyramid of 4 levels, so pooling is one plain operation there.)
 
 The last 1x1 convolution starts at zero, so a new block is a plain residual block.
 
@@ -50,7 +51,7 @@ class SpatialAttention(layers.Layer):
     the copies share its weight.
     """
 
-    def __init__(self, pool="pyramid", bins=(1, 3, 6, 8), **kwargs):
+    def __init__(self, pool="pyramid", bins=(1, 2, 4, 8), **kwargs):
         super().__init__(**kwargs)
         if pool not in POOLS:
             raise ValueError(f"pool must be one of {POOLS}. Received: pool={pool!r}.")
@@ -104,7 +105,7 @@ class NonLocalResidualBlock(Composite):
         bins: grid sides of "pyramid".
     """
 
-    def __init__(self, filters, pool="pyramid", bins=(1, 3, 6, 8), **kwargs):
+    def __init__(self, filters, pool="pyramid", bins=(1, 2, 4, 8), **kwargs):
         super().__init__(**kwargs)
         self.filters = int(filters)
         self.pool = pool

@@ -43,7 +43,22 @@ class PixelShuffle(layers.Layer):
         self.block_size = int(block_size)
 
     def call(self, inputs):
-        return ops.depth_to_space(inputs, self.block_size)
+        batch, block = inputs.shape[0], self.block_size
+        if batch in (None, 1):
+            return ops.depth_to_space(inputs, block)
+        # Mobile GPU runtimes compute the operation wrongly for several frames at once;
+        # these reshapes are the same.
+        _, height, width, channels = ops.shape(inputs)
+        per_row = channels // block
+        rows = [
+            ops.reshape(
+                inputs[..., by * per_row : (by + 1) * per_row],
+                (batch, height, width * per_row),
+            )
+            for by in range(block)
+        ]
+        shape = (batch, height * block, width * block, channels // block**2)
+        return ops.reshape(ops.concatenate(rows, axis=-1), shape)
 
     def compute_output_shape(self, input_shape):
         batch, height, width, channels = input_shape

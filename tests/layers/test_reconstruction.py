@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_megan.layers import (
     BilinearUpsampling,
@@ -12,9 +13,11 @@ from keras_megan.layers import (
 )
 
 
-def test_pixel_shuffle_follows_tensorflows_channel_order(rng):
-    inputs = rng.normal(size=(2, 3, 5, 12)).astype("float32")
-    shuffled = np.asarray(PixelShuffle(2)(inputs))
+@pytest.mark.parametrize("batch", [None, 1, 2])
+def test_pixel_shuffle_follows_tensorflows_channel_order(rng, batch):
+    inputs = rng.normal(size=(batch or 2, 3, 5, 12)).astype("float32")
+    spec = tf.TensorSpec((batch, 3, 5, 12))
+    shuffled = tf.function(PixelShuffle(2), input_signature=[spec])(inputs).numpy()
     for by, bx, c in np.ndindex(2, 2, 3):
         np.testing.assert_array_equal(
             shuffled[:, by::2, bx::2, c], inputs[..., (by * 2 + bx) * 3 + c]
@@ -44,8 +47,6 @@ def test_bilinear_upsampling_equals_the_half_pixel_definition(rng, scale, known)
     if known:
         received = layer(inputs)
     else:
-        import tensorflow as tf
-
         unknown = tf.TensorSpec((None, None, None, 3))
         received = tf.function(layer, input_signature=[unknown])(inputs)
     np.testing.assert_allclose(received, expected, atol=1e-6)
