@@ -71,10 +71,6 @@ class MEGAN(Presets, keras.Model):
     Attributes:
         num_frames: T.
         scale: 4.
-        prefers_xla: whether TensorFlow runs the forward pass faster under XLA
-            (`jit_compile=True`) than as a plain graph: XLA fuses the gathers of the
-            deformable alignment, but splits the matrix products of the window one
-            (`benchmarks/network_speed.py`).
     """
 
     def __init__(
@@ -171,7 +167,6 @@ class MEGAN(Presets, keras.Model):
         self.filters = filters
         self.num_frames = num_frames
         self.scale = SCALE
-        self.prefers_xla = alignment == "deformable"
         self.config = {
             "filters": filters,
             "num_frames": num_frames,

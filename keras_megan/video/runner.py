@@ -28,9 +28,9 @@ from keras_megan.video.errors import VideoError
 
 # Working memory of one call, in bytes for each pixel of one input frame, by whether XLA
 # compiles it: the growth of the process, rounded up. On 2 CPU cores megan_edge took
-# 43-51 kB as a plain graph and 166 kB under XLA, which keeps more alive at once;
-# megan_base under XLA 120 kB.
-BYTES_PER_PIXEL = {False: 60_000, True: 166_000}
+# 43-51 kB and megan_base 101 kB as plain graphs; megan_edge 166 kB under XLA, which
+# keeps more alive at once.
+BYTES_PER_PIXEL = {False: 110_000, True: 166_000}
 
 
 class Runner(Protocol):
@@ -181,7 +181,7 @@ class KerasRunner:
         self.frames_out, self.scale = int(result[1]), int(result[2]) // height
         if self.frames_out != 2 * self.frames_in - 1:
             raise _wrong_kind(self.name, f"{probe} -> {result}")
-        self.bytes_per_pixel = BYTES_PER_PIXEL[self._uses_xla()]
+        self.bytes_per_pixel = BYTES_PER_PIXEL[_uses_xla()]
         self.fingerprint = _fingerprint(model)
         self.notes: tuple[str, ...] = ()
         self._compiled: dict[tuple, Any] = {}
@@ -200,16 +200,16 @@ class KerasRunner:
             inputs = keras.Input(batch_shape=shape)
             wrapper = keras.Model(inputs, self.model(inputs, training=False))
             # Loss-free: compile() only decides how predict_on_batch runs.
-            wrapper.compile(jit_compile=self._uses_xla())
+            wrapper.compile(jit_compile=_uses_xla())
             self._compiled = {shape: wrapper}
         return self._compiled[shape]
 
-    def _uses_xla(self) -> bool:
-        """JAX always compiles; on TensorFlow it pays for some networks only."""
-        import keras
 
-        prefers = getattr(self.model, "prefers_xla", False)
-        return {"jax": True, "tensorflow": prefers}.get(keras.backend.backend(), False)
+def _uses_xla() -> bool:
+    """JAX always compiles; on TensorFlow plain graphs run faster (network_speed.py)."""
+    import keras
+
+    return keras.backend.backend() == "jax"
 
 
 def _single_shape(model: Any) -> tuple:
