@@ -36,6 +36,8 @@ from keras_megan.layers.residual_block import ResidualBlock
 from keras_megan.presets import Presets, preset_names
 
 SLOPE = 0.1
+# The convolutions whose sum a residual or fusion block adds to its input.
+LAST_OF_A_BLOCK = ("conv_2", "merge_base", "merge_frame")
 
 
 @keras.saving.register_keras_serializable("keras_megan")
@@ -194,6 +196,43 @@ class MEGAN(Presets, keras.Model):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         return cls(**config)
+
+    def deepen(self, extraction_blocks=0, fusion_blocks=0, reconstruction_blocks=0):
+        """Makes a deeper MEGAN that computes exactly the same.
+
+        Each repeated block adds something to its input, so a block whose last
+        convolutions are zero adds nothing and can be appended anywhere (Chen et al.,
+        Net2Net, ICLR 2016, arXiv:1511.05641). Other growth: `keras_megan.net2net`.
+
+        Args:
+            extraction_blocks: residual blocks to append before the interpolation.
+            fusion_blocks: progressive fusion blocks to append.
+            reconstruction_blocks: residual blocks to append after the fusion.
+
+        Returns:
+            A new MEGAN; this one is left as it is.
+
+        Raises:
+            ValueError: for a negative number of blocks.
+        """
+        added = {
+            "extraction_blocks": extraction_blocks,
+            "fusion_blocks": fusion_blocks,
+            "reconstruction_blocks": reconstruction_blocks,
+        }
+        if min(added.values()) < 0:
+            raise ValueError(f"Blocks can only be appended. Received: {added}.")
+        config = self.get_config()
+        deeper = MEGAN.from_config(
+            {**config, **{key: config[key] + more for key, more in added.items()}}
+        )
+        mine = {variable.path: variable for variable in self.variables}
+        for variable in deeper.variables:
+            if variable.path in mine:
+                variable.assign(mine[variable.path])
+            elif variable.path.split("/")[-2] in LAST_OF_A_BLOCK:
+                variable.assign(keras.ops.zeros(variable.shape))
+        return deeper
 
 
 MEGAN.presets = preset_names()

@@ -159,3 +159,22 @@ def test_uniform_growth_comes_back_as_a_wider_megan(rng):
     expected = np.asarray(teacher(frames))
     scale = np.abs(expected).max()
     np.testing.assert_allclose(student(frames), expected, rtol=0, atol=1e-5 * scale)
+
+
+def test_appended_blocks_change_nothing_and_can_learn(tiny, rng):
+    randomise(tiny, rng, 0.1)
+    frames = rng.uniform(size=(1, 3, 8, 12, 3)).astype("float32")
+    deeper = tiny.deepen(extraction_blocks=1, fusion_blocks=2, reconstruction_blocks=1)
+    config = deeper.get_config()
+    assert (config["extraction_blocks"], config["fusion_blocks"]) == (2, 3)
+    assert config["reconstruction_blocks"] == 2
+    assert deeper.count_params() > tiny.count_params()
+    np.testing.assert_array_equal(deeper(frames), tiny(frames))
+    block = deeper.get_layer("fusion_2")
+    assert np.any(block.frame_conv.get_weights()[0])
+    assert not np.any(block.merge_frame.get_weights()[0])
+
+
+def test_appending_fewer_than_no_blocks_is_refused(tiny):
+    with pytest.raises(ValueError, match="only be appended.*-1"):
+        tiny.deepen(fusion_blocks=-1)
