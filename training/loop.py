@@ -26,6 +26,7 @@ from training.data.pipeline import BatchShape, make_dataset
 from training.errors import TrainingError
 from training.logs import RunLogs, read_csv
 from training.models import save_model
+from training.precision import bfloat16_convolutions
 from training.recipe import Recipe, Stage
 from training.state import Checkpoints, TrainState
 from training.step import make_step
@@ -128,9 +129,9 @@ def run_stage(run: StageRun, state: TrainState, stop: StopRequest, console) -> N
             keeper.validate(0)  # what growing or pruning the network did
         for step in range(first + 1, last + 1):
             flag = tf.constant(float(stop.requested))
-            results = step_function(
-                next(batches), tf.constant(step - 1, tf.int64), flag
-            )
+            number = tf.constant(step - 1, tf.int64)
+            with bfloat16_convolutions(recipe.cpu_bfloat16):
+                results = step_function(next(batches), number, flag)
             state.step.assign(step)
             losses.add(step, results)
             stopping = workers == 1 and stop.requested

@@ -70,6 +70,7 @@ class Recipe:
         ema_decay: Of the averaged weights, which are what is scored and kept.
         clip_norm: Gradients are scaled down to this global norm; None: never.
         mixed_precision: Compute in float16 with loss scaling.
+        cpu_bfloat16: Convolve in bfloat16 on CPUs that can; see `training.precision`.
         xla: "auto": on a GPU without a strategy; "on"; "off".
         log_every, validate_every, save_every: In steps.
         keep: Checkpoints kept.
@@ -87,6 +88,7 @@ class Recipe:
     ema_decay: float = 0.999
     clip_norm: float | None = 1.0
     mixed_precision: bool = False
+    cpu_bfloat16: bool = False
     xla: str = "auto"
     log_every: int = 20
     validate_every: int = 500

@@ -27,6 +27,7 @@ def _changed(recipe: Recipe) -> Recipe:
     given = {
         "batch_size": flags.FLAGS.batch_size,
         "mixed_precision": flags.FLAGS.mixed_precision,
+        "cpu_bfloat16": flags.FLAGS.cpu_bfloat16,
         "seed": flags.FLAGS.seed,
     }
     given = {name: value for name, value in given.items() if value is not None}
@@ -48,6 +49,7 @@ def _define_flags() -> None:
     flags.DEFINE_integer("steps", None, "All stages' steps together, instead.")
     flags.DEFINE_integer("batch_size", None, "Samples per step, instead.")
     flags.DEFINE_bool("mixed_precision", None, "float16 computation, instead.")
+    flags.DEFINE_bool("cpu_bfloat16", None, "bfloat16 on CPUs that can, instead.")
     flags.DEFINE_integer("seed", None, "Seed, instead of the recipe's.")
     flags.DEFINE_bool(
         "deterministic", False, "Only operations that repeat exactly; slower on GPUs."

@@ -21,6 +21,7 @@ import keras
 from keras import layers, ops
 
 from keras_megan.layers.composite import Composite
+from keras_megan.layers.mobile_operations import uses_mobile_operations
 from keras_megan.layers.residual_block import ResidualBlock
 
 SCALE = 4
@@ -43,12 +44,12 @@ class PixelShuffle(layers.Layer):
         self.block_size = int(block_size)
 
     def call(self, inputs):
-        batch, block = inputs.shape[0], self.block_size
-        if batch in (None, 1):
+        block = self.block_size
+        if not uses_mobile_operations():
             return ops.depth_to_space(inputs, block)
-        # Mobile GPU runtimes compute the operation wrongly for several frames at once;
-        # these reshapes are the same.
-        _, height, width, channels = ops.shape(inputs)
+        # There it comes out wrong for several frames at once; these reshapes are the
+        # same.
+        batch, height, width, channels = ops.shape(inputs)
         per_row = channels // block
         rows = [
             ops.reshape(

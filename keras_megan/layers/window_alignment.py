@@ -1,9 +1,14 @@
-"""Bilinear sampling with bounded offsets, made of matrix products.
+"""Bilinear sampling with bounded offsets: by gathers, or by matrix products.
 
-Deformable sampling reads each pixel from anywhere, which needs gathers, and no
-mobile GPU runtime runs those. If every offset stays within `reach` pixels, the
-same bilinear sample is a sum over the (2*reach+1)^2 neighbours with separable
-tent weights,
+    features (N, H, W, C), offsets (N, H, W, 2) as (dy, dx) in pixels
+        -> (N, H, W, C), zeros outside the image
+
+Exactly plain bilinear sampling wherever |dy|, |dx| <= reach; larger offsets are
+clipped to the reach.
+
+On a computer the four neighbours of each sample are gathered. No mobile GPU runtime
+gathers; but as every offset stays within `reach` pixels, the same bilinear sample is
+also a sum over the (2*reach+1)^2 neighbours with separable tent weights,
 
     out[y, x] = sum_i tent(dy - i) sum_j tent(dx - j) in[y + i, x + j]
     tent(d) = max(0, 1 - |d|),     i, j in -reach..reach
@@ -12,18 +17,15 @@ with dy, dx taken at the output pixel (y, x). The inner sum is a small matrix
 product once the row is cut into blocks of 16 pixels: the 16 outputs of a block
 read the same strip of 16 + 2*reach inputs, so a (16 x strip) matrix of tents
 times a (strip x C) matrix of features does the block, at the full rate of the
-matrix units. The outer sum runs over the 2*reach+1 rows.
-
-    features (N, H, W, C), offsets (N, H, W, 2) as (dy, dx) in pixels
-        -> (N, H, W, C), zeros outside the image
-
-Exactly plain bilinear sampling wherever |dy|, |dx| <= reach; larger offsets are
-clipped to the reach. Only slices, reshapes, concatenations, elementwise
-operations and batched matrix products, none of more than four axes.
+matrix units. The outer sum runs over the 2*reach+1 rows. That takes only slices,
+reshapes, concatenations, elementwise operations and batched matrix products, none of
+more than four axes; `mobile_operations` chooses it.
 """
 
 import keras
 from keras import ops
+
+from keras_megan.layers.mobile_operations import uses_mobile_operations
 
 BLOCK = 16
 
@@ -40,8 +42,8 @@ class WindowAlignment(keras.layers.Layer):
     Output shape: (N, H, W, C). Samples outside the image count as zero.
 
     Args:
-        reach: largest offset, in whole pixels, at least 1. Multiply-adds grow as
-            (2*reach + 1) * (2*reach + 16) * C per pixel.
+        reach: largest offset, in whole pixels, at least 1. As matrix products it
+            costs (2*reach + 1) * (2*reach + 16) * C multiply-adds per pixel.
     """
 
     def __init__(self, reach=12, **kwargs):
@@ -58,16 +60,47 @@ class WindowAlignment(keras.layers.Layer):
                 f"{self.name} expected offsets of shape (N, H, W, 2), (dy, dx). "
                 f"Received: offsets.shape={tuple(offsets.shape)}."
             )
+        reach = float(self.reach)
+        offsets = ops.clip(ops.cast(offsets, "float32"), -reach, reach)
+        if uses_mobile_operations():
+            return self._by_products(features, offsets)
+        return self._by_gathers(features, offsets)
+
+    def _by_gathers(self, features, offsets):
+        batch, height, width, channels = ops.shape(features)
+        margin = self.reach + 1
+        around = ((0, 0), (margin, margin), (margin, margin), (0, 0))
+        padded = ops.pad(features, around)
+        rows, columns = height + 2 * margin, width + 2 * margin
+        pixels = ops.reshape(padded, (batch * rows * columns, channels))
+
+        whole = ops.floor(offsets)
+        part = ops.cast(offsets - whole, features.dtype)
+        # Bounded once more: what is not a number turns into any whole number.
+        whole = ops.clip(ops.cast(whole, "int32"), -self.reach, self.reach)
+        down, right = part[..., 0:1], part[..., 1:2]
+        top = ops.reshape(ops.arange(height), (1, height, 1)) + whole[..., 0] + margin
+        left = ops.arange(width) + whole[..., 1] + margin
+        frame = ops.reshape(ops.arange(batch) * rows, (batch, 1, 1))
+        corner = (frame + top) * columns + left
+
+        def at(rows_down, columns_right):
+            return ops.take(
+                pixels, corner + (rows_down * columns + columns_right), axis=0
+            )
+
+        upper = at(0, 0) * (1.0 - right) + at(0, 1) * right
+        lower = at(1, 0) * (1.0 - right) + at(1, 1) * right
+        return upper * (1.0 - down) + lower * down
+
+    def _by_products(self, features, offsets):
         reach = self.reach
-        shape = ops.shape(features)
-        batch, height, width, channels = shape
+        batch, height, width, channels = ops.shape(features)
         blocks = (width + BLOCK - 1) // BLOCK
         fill = blocks * BLOCK - width
 
         strips = self._strips(features, blocks, fill)
 
-        offsets = ops.cast(offsets, "float32")
-        offsets = ops.clip(offsets, -float(reach), float(reach))
         offsets = ops.transpose(offsets, (1, 0, 2, 3))
         offsets = ops.pad(offsets, ((0, 0), (0, 0), (0, fill), (0, 0)))
         offsets = ops.reshape(offsets, (height, batch * blocks, BLOCK, 2))

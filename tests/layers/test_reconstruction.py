@@ -11,13 +11,20 @@ from keras_megan.layers import (
     PixelShuffle,
     Reconstruction,
 )
+from keras_megan.layers.mobile_operations import mobile_operations
 
 
-@pytest.mark.parametrize("batch", [None, 1, 2])
-def test_pixel_shuffle_follows_tensorflows_channel_order(rng, batch):
+@pytest.mark.parametrize(("batch", "mobile"), [(None, False), (2, False), (2, True)])
+def test_pixel_shuffle_follows_tensorflows_channel_order(rng, batch, mobile):
     inputs = rng.normal(size=(batch or 2, 3, 5, 12)).astype("float32")
     spec = tf.TensorSpec((batch, 3, 5, 12))
-    shuffled = tf.function(PixelShuffle(2), input_signature=[spec])(inputs).numpy()
+    with mobile_operations(mobile):
+        shuffle = tf.function(PixelShuffle(2), input_signature=[spec])
+        operations = {
+            op.type for op in shuffle.get_concrete_function().graph.get_operations()
+        }
+        shuffled = shuffle(inputs).numpy()
+    assert ("DepthToSpace" in operations) is not mobile
     for by, bx, c in np.ndindex(2, 2, 3):
         np.testing.assert_array_equal(
             shuffled[:, by::2, bx::2, c], inputs[..., (by * 2 + bx) * 3 + c]

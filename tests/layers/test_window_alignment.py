@@ -2,8 +2,17 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_megan.layers import OcclusionBlend, WindowAlignment
+from keras_megan.layers.mobile_operations import mobile_operations
+
+
+@pytest.fixture(params=["gathers", "products"], autouse=True)
+def way(request):
+    """Every test here holds for both ways of sampling."""
+    with mobile_operations(request.param == "products"):
+        yield request.param
 
 
 def bilinear_sample(features, offsets):
@@ -66,6 +75,29 @@ def test_offsets_of_another_shape_and_a_reach_of_nothing_are_refused(rng):
         WindowAlignment(3)(np.zeros((1, 8, 8, 2)), np.zeros((1, 8, 8, 3)))
     with pytest.raises(ValueError, match=">= 1. Received: 0"):
         WindowAlignment(0)
+
+
+def test_an_offset_that_is_no_number_gives_none(rng):
+    features = rng.normal(size=(1, 9, 20, 2)).astype("float32")
+    offsets = np.zeros((1, 9, 20, 2), "float32")
+    offsets[0, 4, 5] = np.nan
+    sampled = np.asarray(WindowAlignment(3)(features, offsets))
+    wrong = np.isnan(sampled).any(axis=-1)
+    assert wrong[0, 4, 5] and wrong.sum() == 1
+
+
+def test_both_ways_have_the_same_gradients(rng):
+    features = tf.constant(rng.normal(size=(2, 9, 20, 3)), tf.float32)
+    offsets = tf.constant(rng.uniform(-2.9, 2.9, size=(2, 9, 20, 2)), tf.float32)
+    weights = tf.constant(rng.normal(size=(2, 9, 20, 3)), tf.float32)
+    found = []
+    for mobile in (False, True):
+        with mobile_operations(mobile), tf.GradientTape() as tape:
+            tape.watch([features, offsets])
+            target = tf.reduce_sum(WindowAlignment(3)(features, offsets) * weights)
+        found.append(tape.gradient(target, [features, offsets]))
+    for gathered, multiplied in zip(*found, strict=True):
+        np.testing.assert_allclose(gathered, multiplied, atol=1e-4)
 
 
 def test_blend_ignores_the_side_whose_sample_left_the_image(rng):

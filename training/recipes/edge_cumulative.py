@@ -1,13 +1,12 @@
 """megan_edge by cumulative training: half its width on a quarter of the data first.
 
-    half     half the channels, a quarter of the clips
-    more     the same network, half of the clips
+    half     half the channels, half of the clips
     whole    widened exactly to megan_edge, all clips
 
-A step of the half-wide network costs about a quarter, so motion is learned cheaply
-before the whole network sees all data. The final network, the data and the loss are
-those of edge_scratch.py; `python -m training.curves --runs A,B` compares them by
-multiply-adds of training.
+A step of the half-wide network costs less than a third of the multiply-adds, so motion
+is learned cheaply before the whole network sees all data. The final network, the loss
+and, in the last stage, the data are those of edge_scratch.py;
+`python -m training.curves --runs A,B` compares them by multiply-adds of training.
 
 Source: cumulative training: the data grow and the network with them (Net2Net, Chen et
 al., ICLR 2016).
@@ -43,17 +42,26 @@ def build():
 RECIPE = Recipe(
     name="edge_cumulative",
     task=VideoTask(
+        validation_downscale="1",
         sampling=SamplingSettings(crop=128),
         motion_weight=1.0,
         final_motion_weight=0.1,
     ),
     model=build,
     stages=(
-        Stage("half", 2500, 1.5e-3, fraction=0.25, warmup_steps=200),
-        Stage("more", 2500, 1e-3, fraction=0.5, carry_optimizer=True),
-        Stage("whole", 4500, 1e-3, changes=(widen(factor=2),), warmup_steps=100),
+        Stage(
+            "half",
+            2500,
+            1.5e-3,
+            fraction=0.5,
+            warmup_steps=200,
+            final_learning_rate=0.3,
+        ),
+        Stage("whole", 5000, 1e-3, changes=(widen(factor=2),), warmup_steps=100),
     ),
     batch_size=8,
-    ema_decay=0.998,
+    ema_decay=0.999,
+    cpu_bfloat16=True,
+    validate_every=1000,
     expected="as edge_scratch after the same multiply-adds, or better",
 )

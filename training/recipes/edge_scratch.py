@@ -18,13 +18,16 @@ def build():
 RECIPE = Recipe(
     name="edge_scratch",
     task=VideoTask(
+        validation_downscale="1",
         sampling=SamplingSettings(crop=128),
         motion_weight=1.0,
         final_motion_weight=0.1,
     ),
     model=build,
-    stages=(Stage(name="all", steps=6000, learning_rate=1e-3, warmup_steps=200),),
+    stages=(Stage(name="all", steps=6500, learning_rate=1e-3, warmup_steps=200),),
     batch_size=8,
-    ema_decay=0.998,
+    ema_decay=0.999,
+    cpu_bfloat16=True,
+    validate_every=1000,
     expected="30.2 dB on the validation clips, 32.3 on given frames",
 )

@@ -33,6 +33,7 @@ def to_budget(macs):
 RECIPE = Recipe(
     name="nano",
     task=VideoTask(
+        validation_downscale="1",
         sampling=SamplingSettings(crop=128),
         motion_weight=0.2,
         final_motion_weight=0.05,
