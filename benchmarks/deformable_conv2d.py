@@ -12,11 +12,12 @@ Prints a table and, if asked, writes JSON.
 """
 
 import argparse
-import json
 import os
 import platform
 import time
 from pathlib import Path
+
+from keras_megan.files import write_json
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -130,16 +131,6 @@ def summarise(seconds):
         }
         for (name, mode), times in seconds.items()
     ]
-
-
-def write_json(path, result):
-    """Written aside, flushed to disk, then renamed."""
-    aside = path.with_name(path.name + ".part")
-    with aside.open("w") as file:
-        json.dump(result, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
 
 
 def main():

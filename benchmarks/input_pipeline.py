@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import training  # noqa: F401  its settings for numpy come before numpy
+from keras_megan.files import write_json
 
 # isort: split
 import cv2
@@ -30,7 +31,6 @@ from training.data.cache import ClipCache
 from training.data.pipeline import BatchShape, make_dataset
 from training.data.pydataset import ClipSequence
 from training.data.sampling import Sampler, SamplingSettings, generator
-from training.evaluation.report import write_json
 from training.prepare import PrepareSettings, prepare
 
 BATCH = 8

@@ -26,6 +26,8 @@ import sys
 import tempfile
 import time
 
+from keras_megan.files import write_json, write_whole
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 _RESULT = "RESULT "
@@ -200,16 +202,6 @@ def as_markdown(rows):
     return "\n".join(lines)
 
 
-def write_aside(path, text):
-    """Writes a file so that it appears complete or not at all."""
-    aside = f"{path}.tmp"
-    with open(aside, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
-
-
 def main(arguments=None):
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -228,9 +220,9 @@ def main(arguments=None):
         row = rows[-1]
         print(name, "ok" if row["ok"] else f"FAILED: {row}", flush=True)
         if options.output:
-            write_aside(options.output, json.dumps(rows, indent=1))
+            write_json(options.output, rows)
         if options.markdown:
-            write_aside(options.markdown, as_markdown(rows) + "\n")
+            write_whole(options.markdown, as_markdown(rows) + "\n")
     print(as_markdown(rows))
     return 0 if all(row["ok"] for row in rows) else 1
 

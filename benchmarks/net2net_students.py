@@ -21,10 +21,11 @@ below the networks of their size that were trained from scratch.
 """
 
 import argparse
-import json
 import os
 import sys
 import time
+
+from keras_megan.files import write_json
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -190,12 +191,7 @@ def main(arguments=None):
     started = time.perf_counter()
     rows = experiment(data, options.epochs, options.learning_rate, options.seed)
     if options.output:
-        aside = f"{options.output}.tmp"
-        with open(aside, "w", encoding="utf-8") as file:
-            json.dump(rows, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, options.output)
+        write_json(options.output, rows)
     print(as_markdown(rows))
     print(f"{time.perf_counter() - started:.0f} s")
     return 0

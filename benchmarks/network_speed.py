@@ -10,12 +10,13 @@ tables and writes JSON. Minimum of the rounds, since other processes only ever a
 """
 
 import argparse
-import json
 import os
 import platform
 import time
 import warnings
 from pathlib import Path
+
+from keras_megan.files import write_json
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -168,9 +169,7 @@ def main():
     for result in results:
         show(result, console)
     report = {"machine": machine, "results": results}
-    aside = options.output.with_suffix(".part")
-    aside.write_text(json.dumps(report, indent=2) + "\n")
-    os.replace(aside, options.output)
+    write_json(options.output, report)
     console.print(f"Wrote {options.output}")
 
 

@@ -9,7 +9,6 @@ of each counts; the spread of the rounds says how quiet the machine was.
 """
 
 import argparse
-import json
 import platform
 import tempfile
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_megan.files import write_json
 from keras_megan.video.demo import write_clip
 from keras_megan.video.demo_scene import draw_scene
 from keras_megan.video.read import open_clip
@@ -78,9 +78,7 @@ def main() -> None:
     longest = max(map(len, facts))
     for name, value in facts.items():
         print(f"{name:<{longest}}  {value}")
-    aside = Path(arguments.output + ".part")
-    aside.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    aside.replace(arguments.output)
+    write_json(Path(arguments.output), facts)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from absl import app, flags
 from rich.console import Console
 from rich.table import Table
 
-from training.errors import TrainingError, run_program
-from training.evaluation.report import write_whole
+from keras_megan.files import write_whole
+from training.errors import TrainingError, run_program, saving
 from training.logs import read_csv
 
 
@@ -87,7 +87,8 @@ def draw_curves(runs: Mapping[str, Path], path: Path, score: str | None = None) 
     # No date or version inside: the same numbers give the same file.
     metadata = {"Software": f"matplotlib {matplotlib.__version__}"}
     figure.savefig(picture, format="png", metadata=metadata)
-    write_whole(path, picture.getvalue())
+    with saving(path):
+        write_whole(path, picture.getvalue())
 
 
 def make_table(runs: Mapping[str, Path]) -> Table:

@@ -15,18 +15,18 @@ from pathlib import Path
 from absl import app, flags
 from rich.console import Console
 
+from keras_megan.files import write_json, write_whole
 from keras_megan.video.errors import writing
+from keras_megan.video.find import find_clips
 from training.errors import TrainingError, run_program
 from training.evaluation.baselines import BASELINES, Method
-from training.evaluation.clips import DOWNSCALES, find_clips, load_clip
+from training.evaluation.clips import DOWNSCALES, load_clip
 from training.evaluation.figure import FigureMaker
 from training.evaluation.models import DEFAULT_NUM_INPUTS, load_model
 from training.evaluation.report import (
     Results,
     make_table,
     results_document,
-    write_json,
-    write_whole,
 )
 from training.evaluation.scoring import score_clip
 from training.evaluation.windows import evaluation_windows
@@ -111,11 +111,10 @@ def evaluate(settings: Settings, console: Console | None = None) -> Results:
                 after_window=lambda: progress.advance(task),
             )
     console.print(make_table(results))
-    write_json(
-        out / "results.json",
-        results_document(results, {**asdict(settings), "num_inputs": num_inputs}),
-    )
-    write_whole(out / "figure.png", figure.png())
+    document = results_document(results, {**asdict(settings), "num_inputs": num_inputs})
+    with writing(out):
+        write_json(out / "results.json", document)
+        write_whole(out / "figure.png", figure.png())
     console.print(f"Wrote {out / 'results.json'} and {out / 'figure.png'}")
     return results
 

@@ -16,8 +16,8 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
+from keras_megan.files import write_whole
 from training.errors import saving
-from training.evaluation.report import write_whole
 from training.progress import counted_progress
 
 
@@ -51,7 +51,7 @@ class CsvTable:
         writer.writeheader()
         writer.writerows(self.rows)
         with saving(self.path):
-            write_whole(self.path, text.getvalue().encode())
+            write_whole(self.path, text.getvalue())
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

@@ -5,7 +5,8 @@ out, and in the stage's folder
 
     checkpoints/     what it takes to go on exactly
     log.csv, validation.csv, tensorboard/
-    best.keras       the averaged weights with the best score
+    best.keras       the averaged weights with the best score; in a sparse stage, of
+                     those that are as sparse as they will be
     last.keras       the averaged weights after the last step
 
 Starting a stage again goes on from its newest whole checkpoint. A stage stopped by
@@ -109,6 +110,8 @@ def run_stage(run: StageRun, state: TrainState, stop: StopRequest, console) -> N
             f"The batch of {recipe.batch_size} cannot be divided among {replicas} "
             "replicas; use a multiple."
         )
+    with run.strategy.scope():
+        state.sparsify(run.stage)
     checkpoints = Checkpoints(
         run.folder / "checkpoints", state, recipe.keep, chief=worker == 0
     )
@@ -201,8 +204,12 @@ class _BestKeeper:
         self.run, self.state, self.logs = run, state, logs
         self.model = run.kept
         name = run.recipe.task.score_name
+        # While weights are still being driven to zero, better means less sparse.
+        sparsity = run.stage.sparsity
+        self.first = sparsity.turns(run.stage.steps)[1] if sparsity else 0
         scores = read_csv(run.folder / "validation.csv")
-        self.best = max((float(row[name]) for row in scores), default=-np.inf)
+        counting = [row for row in scores if int(row["step"]) >= self.first]
+        self.best = max((float(row[name]) for row in counting), default=-np.inf)
 
     def validate(self, step: int) -> None:
         run = self.run
@@ -214,7 +221,8 @@ class _BestKeeper:
             score = scores[run.recipe.task.score_name]
         else:
             score = float(step)  # nothing to go by: the latest
-        if score > self.best or not (run.folder / "best.keras").exists():
+        first = not (run.folder / "best.keras").exists()
+        if step >= self.first and (score > self.best or first):
             self.best = max(self.best, score)
             save_model(self.model, run.folder / "best.keras")
         if step == run.stage.steps:

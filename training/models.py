@@ -5,13 +5,13 @@ precision is a matter of training alone: the same weights in a network whose lay
 compute in float16.
 """
 
-import os
 from pathlib import Path
 
 import keras
 
 # Registers the classes that saved networks consist of.
 import keras_megan.megan  # noqa: F401
+from keras_megan.files import appearing
 from training.errors import TrainingError, saving
 
 
@@ -21,16 +21,10 @@ def save_model(model: keras.Model, path: Path) -> None:
     Raises:
         TrainingError: If it cannot be written.
     """
-    aside = path.with_name(f".aside-{path.name}")
     with saving(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with appearing(path) as aside:
             model.save(aside)
-            with open(aside, "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
 
 
 def load_model(path: Path) -> keras.Model:

@@ -20,11 +20,11 @@ from absl import app, flags
 from rich.console import Console
 from rich.progress import Progress
 
+from keras_megan.files import write_json
 from training.data.segments import SegmentSettings
 from training.data.shards import CODECS, MANIFEST
 from training.data.sources import Source, find_sources
 from training.errors import TrainingError, run_program, saving
-from training.evaluation.report import write_json
 
 #: Sources that share a shard: a long video fills one alone, septuplets share.
 SMALL_SOURCES_PER_SHARD = 256
@@ -73,7 +73,8 @@ def prepare(settings: PrepareSettings, console: Console | None = None) -> dict:
         console.print(f"{len(units) - len(waiting)} of {len(units)} shards are there.")
     _run(waiting, settings, console)
     manifest = _sum_up(units, settings)
-    write_json(out / MANIFEST, manifest)
+    with saving(out / MANIFEST):
+        write_json(out / MANIFEST, manifest)
     console.print(
         f"{manifest['clips']} clips, {manifest['frames']} frames of "
         f"{len(manifest['sources'])} sources; {manifest['skipped']} skipped as "

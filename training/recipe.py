@@ -34,6 +34,8 @@ class Stage:
             otherwise it starts anew.
         warmup_steps: Of linear increase from zero.
         final_learning_rate: At the end of the cosine, as a share of the peak.
+        sparsity: A `training.sparsity.Sparsity`: weights that become zero in this stage
+            and stay it to its end. None: none.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Stage:
     carry_optimizer: bool = False
     warmup_steps: int = 100
     final_learning_rate: float = 0.01
+    sparsity: Any = None
 
     def __post_init__(self):
         if self.steps < 1 or not self.learning_rate > 0 or not 0 < self.fraction <= 1:

@@ -10,9 +10,9 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
+from keras_megan.files import write_json
 from keras_megan.net2net import count_params
 from training.errors import TrainingError, saving
-from training.evaluation.report import write_json
 from training.logs import read_csv
 from training.recipe import HARMLESS, Recipe
 
@@ -48,7 +48,8 @@ def begin_run(recipe: Recipe, out: Path) -> None:
         "machine": platform.machine(),
         **{name: metadata.version(name) for name in _PACKAGES},
     }
-    write_json(path, {"recipe": document, "environment": environment})
+    with saving(path):
+        write_json(path, {"recipe": document, "environment": environment})
 
 
 def _differences(found, given, place=""):

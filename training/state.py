@@ -22,6 +22,7 @@ from keras import ops
 
 from training.errors import TrainingError, saving
 from training.recipe import Recipe, Stage
+from training.sparsity import Masks
 
 _PREFIX = "step"
 
@@ -101,7 +102,10 @@ class TrainState:
     Attributes:
         averages: The averaged weights, one variable per trainable one.
         step: int64 variable, steps done.
+        masks: The stage's `training.sparsity.Masks`, or None.
     """
+
+    masks: Masks | None = None
 
     def __init__(
         self,
@@ -123,6 +127,11 @@ class TrainState:
             for variable in model.trainable_variables
         ]
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
+
+    def sparsify(self, stage: Stage) -> None:
+        """Gives the state the masks a stage asks for, all ones; inside the scope."""
+        if stage.sparsity is not None:
+            self.masks = Masks(stage.sparsity, self.model, self.averages, stage.steps)
 
     def update_averages(self, step) -> None:
         """Moves the averages towards the weights; inside the training step."""
@@ -156,12 +165,17 @@ class Checkpoints:
 
     def __init__(self, folder: Path, state: TrainState, keep: int, chief: bool = True):
         self.folder, self.state, self.chief = Path(folder), state, chief
-        self.checkpoint = tf.train.Checkpoint(
-            model=state.model,
-            optimizer=state.optimizer,
-            averages=state.averages,
-            step=state.step,
-        )
+        parts = {
+            "model": state.model,
+            "optimizer": state.optimizer,
+            "averages": state.averages,
+            "step": state.step,
+        }
+        # A stage's checkpoint 0 is its network before anything was masked.
+        self.first = tf.train.Checkpoint(**parts)
+        if state.masks is not None:
+            parts["masks"] = state.masks.variables
+        self.checkpoint = tf.train.Checkpoint(**parts)
         with saving(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         self.keep = keep
@@ -214,7 +228,7 @@ class Checkpoints:
             if problem:
                 report(f"checkpoint '{path}' is damaged ({problem}); trying an older")
                 continue
-            self._load(path)
+            self._load(path, self.checkpoint if step else self.first)
             return step
         if steps:
             raise TrainingError(
@@ -223,9 +237,9 @@ class Checkpoints:
             )
         return 0
 
-    def _load(self, path: Path) -> None:
+    def _load(self, path: Path, checkpoint: tf.train.Checkpoint) -> None:
         try:
-            status = self.checkpoint.restore(str(path))
+            status = checkpoint.restore(str(path))
             status.assert_existing_objects_matched()
             status.assert_consumed()
         except (ValueError, AssertionError, tf.errors.OpError) as error:

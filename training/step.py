@@ -80,6 +80,9 @@ def make_step(
             found = [gradient * factor for gradient in found]
         optimizer.apply_gradients(zip(found, variables, strict=True))
         state.update_averages(step)
+        if state.masks is not None:
+            state.masks.apply(step + 1)
+            shares = {**shares, "sparsity": state.masks.share() / replicas}
         return {**shares, "stop": tf.identity(stop)}
 
     @tf.function(jit_compile=uses_xla(recipe, replicas))

@@ -84,13 +84,12 @@ class WindowAlignment(keras.layers.Layer):
         frame = ops.reshape(ops.arange(batch) * rows, (batch, 1, 1))
         corner = (frame + top) * columns + left
 
-        def at(rows_down, columns_right):
-            return ops.take(
-                pixels, corner + (rows_down * columns + columns_right), axis=0
-            )
-
-        upper = at(0, 0) * (1.0 - right) + at(0, 1) * right
-        lower = at(1, 0) * (1.0 - right) + at(1, 1) * right
+        # One gather of all four: it takes fewer operations than four gathers.
+        corners = [corner + step for step in (0, 1, columns, columns + 1)]
+        gathered = ops.take(pixels, ops.concatenate(corners, axis=0), axis=0)
+        top_left, top_right, low_left, low_right = ops.split(gathered, 4, axis=0)
+        upper = top_left * (1.0 - right) + top_right * right
+        lower = low_left * (1.0 - right) + low_right * right
         return upper * (1.0 - down) + lower * down
 
     def _by_products(self, features, offsets):

@@ -5,6 +5,9 @@
     model.weights.h5    the weights; absent where the preset is untrained
     README.md           the model card
 
+A network that is no MEGAN any more, because net2net has pruned its layers unevenly, is
+held as {"class": "Functional", "config": its graph}; see `presets.architecture`.
+
 `from_preset` takes the name of a folder that ships with the package or the path of
 any such folder; `save_to_preset` writes one. The config is data, the weights are
 arrays: loading a preset runs no code that came with it.
@@ -13,10 +16,16 @@ arrays: loading a preset runs no code that came with it.
 import difflib
 import hashlib
 import json
-import os
-import tempfile
 import warnings
 from pathlib import Path
+
+from keras_megan.files import appearing, write_whole
+from keras_megan.presets.architecture import (
+    FUNCTIONAL,
+    build,
+    describe,
+    register_class,
+)
 
 SHIPPED = Path(__file__).parent
 CONFIG = "config.json"
@@ -27,8 +36,8 @@ CARD = "README.md"
 def preset_names():
     """The shipped presets: name -> one-line description."""
     return {
-        folder.parent.name: json.loads(folder.read_text())["description"]
-        for folder in sorted(SHIPPED.glob(f"*/{CONFIG}"))
+        path.parent.name: json.loads(path.read_text(encoding="utf-8"))["description"]
+        for path in sorted(SHIPPED.glob(f"*/{CONFIG}"))
     }
 
 
@@ -62,94 +71,124 @@ class Presets:
 
     presets = {}
 
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        register_class(cls)
+
     @classmethod
     def from_preset(cls, preset, load_weights=True, **overrides):
-        """Builds the model a preset describes, with its weights.
-
-        Args:
-            preset: name of a shipped preset (`cls.presets`) or path of a folder.
-            load_weights: False: the architecture with fresh weights. A preset
-                without weights gives fresh weights too, with a warning.
-            **overrides: constructor arguments that replace the preset's.
-
-        Raises:
-            ValueError: unknown preset, a config of another class, or weights whose
-                checksum is not the one the config names.
-        """
-        folder = preset_folder(preset)
-        described = json.loads((folder / CONFIG).read_text())
-        if described.get("class") != cls.__name__:
-            raise ValueError(
-                f"The preset {folder.name} holds a {described.get('class')}, expected "
-                f"a {cls.__name__}."
-            )
-        model = cls(**{**described["config"], **overrides})
-        weights = folder / WEIGHTS
-        if load_weights and weights.is_file():
-            expected = described.get("weights_sha256")
-            received = _sha256(weights)
-            if expected != received:
-                raise ValueError(
-                    f"{weights} is damaged or not the preset's: expected sha256 "
-                    f"{expected}, received {received}."
-                )
-            model.load_weights(weights)
-        elif load_weights:
-            warnings.warn(
-                f"The preset {folder.name} has no trained weights: the model equals "
-                "trilinear upsampling until it is trained.",
-                stacklevel=2,
-            )
-        return model
+        """The network a preset describes; see `load_preset`."""
+        return load_preset(preset, load_weights, **overrides)
 
     def save_to_preset(self, folder, description="", card=None):
-        """Writes the model as a preset folder: config, weights, model card.
-
-        The files appear complete or not at all; the config, which names the weights'
-        checksum, comes last.
-
-        Args:
-            folder: path, made if it does not exist.
-            description: one line.
-            card: text of the model card, or None to leave it as it is.
-        """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = folder / WEIGHTS
-        aside = folder / f".aside-{os.getpid()}.weights.h5"
-        try:
-            self.save_weights(aside)
-            _sync(aside)
-            os.replace(aside, weights)
-        finally:
-            aside.unlink(missing_ok=True)
-        config = self.get_config()
-        described = {
-            "class": type(self).__name__,
-            "description": description,
-            "config": {k: v for k, v in config.items() if k != "dtype"},
-            "weights_sha256": _sha256(weights),
-        }
-        if card is not None:
-            _write(folder / CARD, card)
-        _write(folder / CONFIG, json.dumps(described, indent=2) + "\n")
+        """Writes the model as a preset folder; see `save_to_preset`."""
+        save_to_preset(self, folder, description, card)
 
 
-def _write(path, text):
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=".aside-")
+def load_preset(preset, load_weights=True, **overrides):
+    """Builds the network a preset describes, with its weights.
+
+    Args:
+        preset: name of a shipped preset (`MEGAN.presets`) or path of a folder.
+        load_weights: False: the architecture with fresh weights. A preset without
+            weights gives fresh weights too, with a warning.
+        **overrides: constructor arguments that replace the preset's; for presets that
+            hold a MEGAN.
+
+    Returns:
+        A MEGAN; or a plain functional `keras.Model` of the same inputs and outputs
+        where the preset holds a network that net2net has pruned.
+
+    Raises:
+        ValueError: unknown preset, a folder that is damaged, a config of an unknown
+            class, or weights that are missing or whose checksum is not the one the
+            config names.
+    """
+    folder = preset_folder(preset)
+    described = _read_config(folder)
     try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        Path(aside).unlink(missing_ok=True)
+        model = build(described["class"], described["config"], overrides)
+    except ValueError as error:
+        raise ValueError(f"Cannot load the preset {folder.name}: {error}") from error
+    if not load_weights:
+        return model
+    weights, expected = folder / WEIGHTS, described.get("weights_sha256")
+    if expected is None and not weights.exists():
+        warnings.warn(
+            f"The preset {folder.name} has no trained weights: the model equals "
+            "trilinear upsampling until it is trained.",
+            stacklevel=3,
+        )
+        return model
+    received = _sha256(weights) if weights.is_file() else "no such file"
+    if expected != received:
+        raise ValueError(
+            f"{weights} is damaged or not the preset's: expected sha256 {expected}, "
+            f"received {received}. Restore the folder, or load only the architecture "
+            "with load_weights=False."
+        )
+    try:
+        with warnings.catch_warnings():
+            # Keras only warns of layers for which a file has no weights.
+            warnings.simplefilter("error", UserWarning)
+            model.load_weights(weights)
+    except (KeyError, OSError, UserWarning, ValueError) as error:
+        raise ValueError(
+            f"{weights} holds weights of another network than {folder / CONFIG}: "
+            f"{' '.join(str(error).split())[:200]}"
+        ) from error
+    return model
 
 
-def _sync(path):
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
+def save_to_preset(model, folder, description="", card=None):
+    """Writes a network as a preset folder: config, weights, model card.
+
+    The files appear complete or not at all; the config, which names the weights'
+    checksum, comes last.
+
+    Args:
+        model: a MEGAN or a functional `keras.Model`, such as a pruned MEGAN.
+        folder: path, made if it does not exist.
+        description: one line.
+        card: text of the model card, or None to leave it as it is.
+
+    Raises:
+        ValueError: for any other model, or one with a layer that carries code.
+    """
+    class_name, config = describe(model)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = folder / WEIGHTS
+    with appearing(weights) as aside:
+        model.save_weights(aside)
+    described = {
+        "class": class_name,
+        "description": description,
+        "weights_sha256": _sha256(weights),
+        "config": config,
+    }
+    if card is not None:
+        write_whole(folder / CARD, card)
+    # Nobody reads the graph of a network; indented it would be three times as large.
+    indent = None if class_name == FUNCTIONAL else 2
+    write_whole(folder / CONFIG, json.dumps(described, indent=indent) + "\n")
+
+
+def _read_config(folder):
+    path = folder / CONFIG
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"The preset's {path} cannot be read: {error}.") from error
+    kinds = {"class": str, "config": dict}
+    if not isinstance(described, dict) or not all(
+        isinstance(described.get(key), kind) for key, kind in kinds.items()
+    ):
+        raise ValueError(
+            f"{path} is no preset's config: expected a JSON object with a text 'class' "
+            "and an object 'config', as `save_to_preset` writes."
+        )
+    return described
 
 
 def _sha256(path):

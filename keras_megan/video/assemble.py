@@ -22,8 +22,9 @@ from pathlib import Path
 
 import av
 
+from keras_megan.files import sync_file, sync_folder
 from keras_megan.video.image_folder import TIMESTAMPS, timestamps_text
-from keras_megan.video.journal import Journal, remove, sync_file, sync_folder
+from keras_megan.video.journal import Journal, remove
 from keras_megan.video.probe import VideoInfo
 from keras_megan.video.segments import image_name
 

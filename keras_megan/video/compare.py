@@ -9,7 +9,6 @@ Clips are matched by time, not by index: each shows the frame a viewer would see
 moment. Small pictures are enlarged with square pixels, so that what is there is seen.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,6 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from keras_megan.files import write_whole
 from keras_megan.video.errors import VideoError, writing
 from keras_megan.video.read import open_clip
 
@@ -203,13 +203,5 @@ def write_png(path: Path, image: np.ndarray) -> None:
     done, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not done:
         raise VideoError(f"'{path}' cannot be encoded as PNG.")
-    aside = path.with_name(path.name + ".part")
     with writing(path):
-        try:
-            with open(aside, "wb") as file:
-                file.write(data.tobytes())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
+        write_whole(path, data.tobytes())

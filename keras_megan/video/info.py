@@ -13,15 +13,15 @@ from keras_megan.video.progress import clock
 from keras_megan.video.read import open_clip
 from keras_megan.video.scene_cuts import SceneCutDetector
 
-_MODEL_SUFFIXES = {".keras"}
+_MODEL_SUFFIXES = {".keras", ".tflite"}
 
 
 def describe_subject(subject: str, size: str, as_json: bool) -> None:
     """Prints what is known of a model or a video.
 
     Args:
-        subject: A video file, folder of images, preset name, preset folder or `.keras`
-            file.
+        subject: A video file, folder of images, preset name, preset folder, `.keras`
+            or `.tflite` file.
         size: "WxH" of the input for which a model's work is counted.
         as_json: Whether to print one JSON object.
 
@@ -87,6 +87,8 @@ def model_facts(name: str, size: str) -> dict:
         raise VideoError(f"--size must look like 112x64. Received: '{size}'")
     width, height = int(match[1]), int(match[2])
     runner = load_runner(name)
+    if hasattr(runner, "facts"):  # it knows more, and runs at one size only
+        return runner.facts()
     model = getattr(runner, "model", None)
     facts = {
         "model": runner.name,

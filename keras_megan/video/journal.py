@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from keras_megan.files import sync_folder, write_whole
 from keras_megan.video.errors import VideoError, writing
 
 try:
@@ -43,37 +44,6 @@ class Segment:
     first: int
     ticks: tuple[int, ...]
     delay: int = 0
-
-
-def write_aside(path: Path, text: str) -> None:
-    """Writes a small file so that it is there whole or not at all."""
-    aside = path.with_name(path.name + ".part")
-    with open(aside, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
-    sync_folder(path.parent)
-
-
-def sync_file(path: Path) -> None:
-    """Waits until a file's contents are on the disk."""
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_folder(path: Path) -> None:
-    """Waits until a folder's entries are on the disk, where that can be asked for."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def fingerprint(path: Path) -> str:
@@ -143,7 +113,7 @@ class Journal:
         remove(path)
         os.replace(made, path)
         sync_folder(self.folder)
-        write_aside(self.segment_path(index, ".json"), json.dumps(asdict(segment)))
+        write_whole(self.segment_path(index, ".json"), json.dumps(asdict(segment)))
         self.segments.append(segment)
 
     def discard(self) -> None:
@@ -152,7 +122,7 @@ class Journal:
 
     def _store(self) -> None:
         text = json.dumps({"job": self._job, "facts": self.facts}, indent=1)
-        write_aside(self.folder / "job.json", text)
+        write_whole(self.folder / "job.json", text)
 
     def _find_segments(self) -> None:
         while True:

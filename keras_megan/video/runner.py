@@ -6,7 +6,8 @@ tiles and writing know nothing else of it, so a Keras model and a compiled artef
 a phone are the same to them.
 
 `load_runner` finds the right one by file type, in a registry: `register_runner(".xyz")`
-adds a format. Built in are `.keras` files, preset folders and preset names.
+adds a format. Built in are `.keras` files, `.tflite` files that `export` made, preset
+folders and preset names.
 
 A Keras model is run compiled (XLA): for this network about 2.4 times faster than
 without on a CPU. Compiling is done on a wrapper that shares the model's weights, so a
@@ -115,7 +116,7 @@ def _load_preset(name: str) -> Runner:
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise VideoError(
             f"Unknown model '{name}'.{hint} Presets: {', '.join(sorted(presets))}; "
-            "a preset folder or a .keras file will do as well."
+            "a preset folder, a .keras or a .tflite file will do as well."
         )
     try:
         with warnings.catch_warnings(record=True) as caught:
@@ -146,6 +147,13 @@ def _load_keras_file(path: Path) -> Runner:
             error
         )
     return KerasRunner(model, name=path.stem)
+
+
+@register_runner(".tflite")
+def _load_tflite_file(path: Path) -> Runner:
+    from keras_megan.video.litert_runner import LiteRTRunner
+
+    return LiteRTRunner(path)
 
 
 class KerasRunner:

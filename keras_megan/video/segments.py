@@ -22,9 +22,10 @@ import av
 import cv2
 import numpy as np
 
+from keras_megan.files import sync_file, sync_folder
 from keras_megan.video.codecs import Codec
 from keras_megan.video.errors import VideoError
-from keras_megan.video.journal import Journal, Segment, remove, sync_file, sync_folder
+from keras_megan.video.journal import Journal, Segment, remove
 from keras_megan.video.probe import VideoInfo
 from keras_megan.video.read import CONVERSION, yuv_matrix
 

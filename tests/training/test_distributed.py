@@ -11,6 +11,8 @@ import pytest
 import tensorflow as tf
 
 from tests.training.conftest import program, run_program
+from training.errors import STOPPED
+from training.logs import read_csv
 
 STEPS = 5
 
@@ -88,7 +90,7 @@ def finish(workers):
         assert worker.returncode == 0, error
 
 
-def test_two_processes_agree_survive_a_kill_and_stop_together(flags, tmp_path):
+def test_two_processes_agree_and_survive_a_kill(flags, tmp_path):
     paths = [tmp_path / "weights0.npy", tmp_path / "weights1.npy"]
     finish(start_workers(flags("whole", "multi_worker"), paths))
     whole = [np.load(path) for path in paths]
@@ -115,3 +117,43 @@ def test_two_processes_agree_survive_a_kill_and_stop_together(flags, tmp_path):
     finish(start_workers(flags("killed", "multi_worker"), paths))
     for path in paths:
         np.testing.assert_array_equal(np.load(path), whole[0])
+
+
+def test_sigterm_to_one_worker_stops_both_at_the_same_step_saved(
+    recipe_file, shards, tmp_path
+):
+    # So many steps and so rarely saved that only the signal can end and save this run.
+    recipe = recipe_file(save_every=10**9, validate_every=10**9, log_every=2)
+    paths = [tmp_path / "weights0.npy", tmp_path / "weights1.npy"]
+    workers = start_workers(
+        [
+            *("--recipe", recipe, "--data", shards, "--out", tmp_path / "run"),
+            *("--strategy", "multi_worker", "--threads", 1, "--steps", 10**7),
+        ],
+        paths,
+    )
+    stage = tmp_path / "run" / "stage_0_only"
+    try:
+        deadline = time.monotonic() + 200
+        while not (stage / "log.csv").exists() or len(read_csv(stage / "log.csv")) < 2:
+            assert time.monotonic() < deadline
+            assert [worker.poll() for worker in workers] == [None, None]
+            time.sleep(0.05)
+        workers[1].send_signal(signal.SIGTERM)
+        ends = [worker.communicate(timeout=120) for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
+    assert [worker.returncode for worker in workers] == [STOPPED, STOPPED], ends
+    steps = [int(re.search(r"saved step (\d+)", out)[1]) for out, _ in ends]
+    assert steps[0] == steps[1] and 4 <= steps[0] < 10**7
+    weights = [np.load(path) for path in paths]
+    np.testing.assert_array_equal(weights[0], weights[1])
+    found = {path.stem for path in (stage / "checkpoints").glob("step-*.index")}
+    assert found == {"step-0", f"step-{steps[0]}"}
+    saved = checkpoint_values(stage / "checkpoints", steps[0])
+    place = "optimizer/_trainable_variables"
+    kept = [value for name, value in sorted(saved.items()) if name.startswith(place)]
+    np.testing.assert_array_equal(np.concatenate([v.ravel() for v in kept]), weights[0])
+    assert {int(v) for n, v in saved.items() if n.startswith("step/")} == {steps[0]}

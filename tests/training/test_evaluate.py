@@ -14,6 +14,7 @@ from rich.console import Console
 
 from keras_megan.metrics import luma_psnr, luma_ssim
 from keras_megan.video.errors import VideoError
+from keras_megan.video.find import ClipSource, find_clips
 from keras_megan.video.resize import imresize
 from keras_megan.video.windows import plan_windows
 from training.errors import TrainingError
@@ -21,10 +22,8 @@ from training.evaluate import Settings, evaluate
 from training.evaluation.baselines import BASELINES, midpoint_flow, register_baseline
 from training.evaluation.clips import (
     Clip,
-    ClipSource,
     degrade,
     downscale_factor,
-    find_clips,
     load_clip,
 )
 from training.evaluation.figure import FigureMaker, choose_places

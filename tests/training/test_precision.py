@@ -45,3 +45,14 @@ def test_not_wanted_is_not_used(rng):
     with bfloat16_convolutions(False):
         inside = convolve()
     np.testing.assert_array_equal(inside, convolve())
+
+
+def test_arithmetic_around_the_convolutions_stays_float32(rng):
+    """A displacement of 11.03 pixels, as bfloat16, would be 11.0."""
+    images = tf.zeros((1, 8, 8, 8))
+    kernel = tf.constant(rng.normal(size=(3, 3, 8, 1)), tf.float32)
+    flow = tf.constant(rng.uniform(8, 12, size=(1, 8, 8, 1)), tf.float32)
+    move = tf.function(lambda: tf.nn.conv2d(images, kernel, 1, "SAME") + flow)
+    with bfloat16_convolutions():
+        moved = move()
+    np.testing.assert_array_equal(moved, flow)

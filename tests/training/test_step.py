@@ -159,7 +159,8 @@ def test_precision_changes_computation_but_no_weights(recipe):
 def test_validation_logs_scores_by_the_protocol_and_strips_for_tensorboard(
     recipe, shards, footage, tmp_path
 ):
-    from training.evaluation.clips import find_clips, load_clip
+    from keras_megan.video.find import find_clips
+    from training.evaluation.clips import load_clip
     from training.evaluation.scoring import Summary, score_clip
 
     out = tmp_path / "run"

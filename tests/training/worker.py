@@ -15,14 +15,16 @@ def main():
     from training import cumulative, train
     from training.errors import run_program
 
-    finish = cumulative._Driver.run
+    run_stage = cumulative.run_stage
 
-    def run(self, *arguments):
-        finish(self, *arguments)
-        variables = self.before.model.variables
-        np.save(path, np.concatenate([v.numpy().ravel() for v in variables]))
+    def run_and_keep(run, state, *arguments):
+        try:
+            run_stage(run, state, *arguments)
+        finally:  # stopped by a signal, too
+            variables = state.model.variables
+            np.save(path, np.concatenate([v.numpy().ravel() for v in variables]))
 
-    cumulative._Driver.run = run
+    cumulative.run_stage = run_and_keep
     train._define_flags()
     app.run(lambda argv: run_program("train", train._main))
 

@@ -287,7 +287,7 @@ def test_compare_shows_both_clips_at_the_same_moments(tmp_path):
         line = image[44 + row * rows + 100]
         shown = np.abs(line - colour).max(axis=1) < 30
         assert shown.sum() > 3 * 300  # whole frame and two crops
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob(".aside-*"))
     with pytest.raises(VideoError, match="exists"):
         compare(a, b, tmp_path / "strip.png")
 

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from keras_megan.video.errors import VideoError
+from keras_megan.video.find import ClipSource
 from keras_megan.video.read import open_clip
 from keras_megan.video.resize import area_downscale
 from training.data.segments import Segmenter, SegmentSettings
 from training.data.sources import Source
-from training.evaluation.clips import ClipSource, downscale_factor
+from training.evaluation.clips import downscale_factor
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 

@@ -15,7 +15,6 @@ and is what readers open.
 """
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +23,8 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
+from keras_megan.files import appearing, write_json
 from training.errors import TrainingError, saving
-from training.evaluation.report import write_json
 
 MANIFEST = "manifest.json"
 CODECS = {
@@ -103,18 +102,11 @@ def write_shard(path: Path, records: Iterator[bytes], describe) -> None:
         records: Serialised clips; consumed while writing.
         describe: Called when all are written; gives the JSON's content.
     """
-    aside = path.with_name(path.name + ".part")
     with saving(path):
-        try:
-            with tf.io.TFRecordWriter(str(aside)) as writer:
-                for record in records:
-                    writer.write(record)
-            with open(aside, "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
-    write_json(path.with_suffix(".json"), describe())
+        with appearing(path) as aside, tf.io.TFRecordWriter(str(aside)) as writer:
+            for record in records:
+                writer.write(record)
+        write_json(path.with_suffix(".json"), describe())
 
 
 def read_manifest(folder: str | Path) -> dict:

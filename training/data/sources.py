@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras_megan.video.errors import reading
+from keras_megan.video.find import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from keras_megan.video.image_folder import natural_key
 from training.errors import TrainingError
-from training.evaluation.clips import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 
 @dataclass(frozen=True)

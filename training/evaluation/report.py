@@ -5,16 +5,12 @@ can be made from it without running anything again.
 """
 
 import dataclasses
-import json
 import math
-import os
 from collections.abc import Mapping
-from pathlib import Path
 
 from rich.markup import escape
 from rich.table import Table
 
-from keras_megan.video.errors import writing
 from training.evaluation.scoring import FRAME_GROUPS, FrameScore, Summary
 
 #: Clip -> method -> scores of its frames.
@@ -89,27 +85,3 @@ def results_document(results: Results, settings: Mapping) -> dict:
             for clip, methods in results.items()
         },
     }
-
-
-def write_json(path: Path, document: Mapping) -> None:
-    """Writes ``document`` to ``path``, whole or not at all."""
-    text = json.dumps(document, indent=1, allow_nan=False) + "\n"
-    write_whole(path, text.encode("utf-8"))
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Writes aside, syncs, renames: readers never meet half a file.
-
-    Raises:
-        VideoError: If the file cannot be written.
-    """
-    aside = path.with_name(path.name + ".part")
-    with writing(path):
-        try:
-            with open(aside, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)

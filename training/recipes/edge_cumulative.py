@@ -51,13 +51,13 @@ RECIPE = Recipe(
     stages=(
         Stage(
             "half",
-            2500,
-            1.5e-3,
+            2000,
+            1.2e-3,
             fraction=0.5,
             warmup_steps=200,
             final_learning_rate=0.3,
         ),
-        Stage("whole", 5000, 1e-3, changes=(widen(factor=2),), warmup_steps=100),
+        Stage("whole", 4000, 1e-3, changes=(widen(factor=2),), warmup_steps=100),
     ),
     batch_size=8,
     ema_decay=0.999,

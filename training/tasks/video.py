@@ -28,14 +28,16 @@ import numpy as np
 from keras import ops
 
 from keras_megan.losses import Charbonnier
+from keras_megan.video.find import find_clips
 from training.data.cache import ClipCache
 from training.data.sampling import Sampler, SamplingSettings
 from training.errors import TrainingError
-from training.evaluation.clips import Clip, degrade, find_clips, load_clip
+from training.evaluation.clips import Clip, degrade, load_clip
 from training.evaluation.scoring import Summary, score_clip
 
-#: The layer whose second output is the small frames moved to the middle.
-MOTION_LAYER = "interpolate"
+#: The layer whose second input is the small frames moved to the middle; it is there
+#: under this name after pruning too.
+MOTION_LAYER = "all_images"
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,11 @@ class VideoTask:
         if self.motion_weight <= 0:
             return model
         try:
-            moved = model.get_layer(MOTION_LAYER).output[1]
+            moved = model.get_layer(MOTION_LAYER).input[1]
         except (ValueError, TypeError, IndexError) as error:
             raise TrainingError(
-                f"motion_weight needs a network whose layer '{MOTION_LAYER}' gives the "
-                "moved frames as its second output; this one has none. Set it to 0."
+                f"motion_weight needs a network whose layer '{MOTION_LAYER}' takes the "
+                "moved frames as its second input; this one has none. Set it to 0."
             ) from error
         return keras.Model(model.input, [model.output, moved])
 

@@ -1,0 +1,1 @@
+"""Programs that ship networks: files that were run and compared, or none at all."""
