@@ -19,7 +19,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from absl import app, flags
+from absl import app, flags, logging
 from rich.console import Console
 
 from export.errors import ExportError, run_program
@@ -41,6 +41,7 @@ def export(settings: Settings, console: Console) -> int:
             that exist.
     """
     # After the settings are known to be good: TensorFlow takes seconds to load.
+    logging.set_verbosity(logging.WARNING)
     from export.footage import load_footage
     from export.make import Workshop, saved_model_rows
     from export.report import write_report

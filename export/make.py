@@ -29,6 +29,7 @@ from export.trace import INPUT, OUTPUT, trace
 from export.verify import Check, keras_outputs, verify
 from keras_megan import __version__, net2net
 from keras_megan.video.artefact import ArtefactInfo, with_info
+from keras_megan.video.tiles import to_uint8
 
 #: Which runtimes a file for a target must be right on.
 RUNTIMES_OF = {"cpu": ("cpu",), "gpu": ("gpu", "cpu")}
@@ -126,9 +127,11 @@ class Workshop:
             interface=variant.interface,
         )
         precision = PRECISIONS[variant.precision]
+        uint8 = variant.interface == "uint8"
+        tensors = map(to_uint8, self.calibration) if uint8 else self.calibration
         try:
-            traced = self._trace(variant.target == "gpu", variant.interface == "uint8")
-            named = precision.build(traced, subject.model, self.calibration)
+            traced = self._trace(variant.target == "gpu", uint8)
+            named = precision.build(traced, subject, tensors)
         except ExportError as error:
             row.message = str(error)
             return row
@@ -146,7 +149,7 @@ class Workshop:
                 self.samples,
                 self.expected,
                 precision.budget,
-                uint8=variant.interface == "uint8",
+                uint8=uint8,
             )
             row.checks.append(check)
             if outputs and outputs[0].ndim == 4:

@@ -6,10 +6,10 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-import keras
 import numpy as np
 
 from export.quantize import dynamic_int8, static_int8
+from export.subjects import Subject
 from export.tflite import convert
 from export.verify import Budget
 
@@ -20,13 +20,13 @@ class Precision:
 
     Attributes:
         words: For people.
-        build: (traced function, model, calibration tensors) -> flatbuffer.
+        build: (traced function, subject, calibration tensors) -> flatbuffer.
         budget: How far from Keras it may be.
         calibrated: Whether it needs footage to be made.
     """
 
     words: str
-    build: Callable[[object, keras.Model, Iterable[np.ndarray]], bytes]
+    build: Callable[[object, Subject, Iterable[np.ndarray]], bytes]
     budget: Budget
     calibrated: bool = False
 
@@ -34,28 +34,32 @@ class Precision:
 PRECISIONS: dict[str, Precision] = {
     "fp32": Precision(
         "float32",
-        lambda function, model, _: convert(function, model),
+        lambda function, subject, _: convert(function, subject.model),
         Budget(largest_error=1e-4),
     ),
     "fp16": Precision(
         "float16 weights",
-        lambda function, model, _: convert(function, model, half=True),
+        lambda function, subject, _: convert(function, subject.model, half=True),
         Budget(psnr_drop=0.05, relative_error=1e-2),
     ),
     "dynamic_int8": Precision(
         "int8 weights, activations quantized while running",
-        lambda function, model, _: dynamic_int8(convert(function, model)),
+        lambda function, subject, _: dynamic_int8(
+            convert(function, subject.model), subject.delicate
+        ),
         Budget(psnr_drop=0.3, relative_error=0.1),
     ),
     "int8": Precision(
         "int8 weights and activations, calibrated",
-        lambda function, model, tensors: static_int8(convert(function, model), tensors),
+        lambda function, subject, tensors: static_int8(
+            convert(function, subject.model), tensors, subject.delicate
+        ),
         Budget(psnr_drop=0.3, relative_error=0.1),
         calibrated=True,
     ),
     "sparse": Precision(
         "float32, zero weights left out",
-        lambda function, model, _: convert(function, model, sparse=True),
+        lambda function, subject, _: convert(function, subject.model, sparse=True),
         Budget(largest_error=1e-4),
     ),
 }

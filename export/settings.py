@@ -8,9 +8,18 @@ from pathlib import Path
 
 from export.errors import ExportError
 
-PRECISION_NAMES = ("fp32", "fp16", "dynamic_int8", "int8", "sparse")
 FORMATS = ("savedmodel", "tflite")
 TARGETS = ("cpu", "gpu")
+#: Precision -> the targets it is for. GPU runtimes compute in floating point: int8
+#: would only be unpacked there.
+TARGETS_OF = {
+    "fp32": TARGETS,
+    "fp16": TARGETS,
+    "dynamic_int8": ("cpu",),
+    "int8": ("cpu",),
+    "sparse": ("cpu",),
+}
+PRECISION_NAMES = tuple(TARGETS_OF)
 INTERFACES = ("float32", "uint8")
 
 
@@ -52,6 +61,11 @@ class Settings:
                 "Expected a positive height, width and number of windows; received "
                 f"{self.height}, {self.width} and {self.windows}."
             )
+        if "tflite" in self.formats and not variants(self):
+            raise ExportError(
+                f"{', '.join(self.precisions)} is for the CPU only; give --target cpu, "
+                "or a precision for GPUs: fp32, fp16."
+            )
         if "int8" in self.precisions and not self.calibration:
             raise ExportError(
                 "int8 is calibrated on footage like what it will see: give "
@@ -83,5 +97,6 @@ def variants(settings: Settings) -> list[Variant]:
         Variant(precision, target, interface)
         for target in settings.targets
         for precision in settings.precisions
+        if target in TARGETS_OF[precision]
         for interface in settings.interfaces
     ]

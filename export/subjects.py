@@ -6,6 +6,7 @@ A `Subject` wraps a Keras model and knows
     forward(tensor)                the model on it
     samples(footage, ...)          device inputs from footage, with the truth if any
     score(output, truth)           quality in dB, or None where there is no truth
+    delicate                       names of layers that stay float32
 
 Video networks, (B, T, H, W, 3) -> (B, 2T-1, sH, sW, 3), are fed one clip, (T, H, W, 3),
 and scored by luma PSNR against the footage that was reduced for them. Image networks,
@@ -48,7 +49,13 @@ class VideoSubject:
 
     Args:
         runner: The network as the video tool runs it.
+
+    Attributes:
+        delicate: Parts of the names of layers that no int8 computes: displacements,
+            masks, and what is added to the enlarged frames.
     """
+
+    delicate = ("head", "to_pixels")
 
     def __init__(self, runner: KerasRunner):
         self.model, self.name = runner.model, runner.name
@@ -114,6 +121,7 @@ class ImageSubject:
     """
 
     notes: tuple[str, ...] = ()
+    delicate: tuple[str, ...] = ()
 
     def __init__(self, model: keras.Model, name: str, largest: float = 1.0):
         self.model, self.name, self.largest = model, name, largest
