@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lint format benchmarks clean help
+.PHONY: demo export test lint format benchmarks clean help
 
 help:
 	@echo "make demo        render a small clip, upscale it, say where the results are"
 	@echo "make test        run all tests"
+	@echo "make export      make and verify SavedModel and TFLite files of megan_edge (minutes)"
 	@echo "make lint        check style"
 	@echo "make benchmarks  measure speed on this machine (minutes)"
 	@echo "make clean       remove .venv and what demo made"
@@ -29,6 +30,10 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing into $(VENV) (about a minute, and 2 GB of disk) ..."
 	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
+
+export: $(VENV)/.installed-dev
+	$(BIN)/python -m export.convert --model megan_edge --precision fp32,fp16,dynamic_int8,int8 \
+	    --interface float32,uint8 --calibration demo --out exported --force
 
 demo: $(VENV)/.installed
 	@$(BIN)/megan demo -o demo

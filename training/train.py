@@ -25,6 +25,7 @@ from training.recipe import Recipe, load_recipe
 
 def _changed(recipe: Recipe) -> Recipe:
     given = {
+        "model": _loader(flags.FLAGS.model) if flags.FLAGS.model else None,
         "batch_size": flags.FLAGS.batch_size,
         "mixed_precision": flags.FLAGS.mixed_precision,
         "cpu_bfloat16": flags.FLAGS.cpu_bfloat16,
@@ -35,12 +36,31 @@ def _changed(recipe: Recipe) -> Recipe:
     return recipe.with_steps(flags.FLAGS.steps) if flags.FLAGS.steps else recipe
 
 
+def _loader(model: str):
+    """What builds the first network instead of the recipe: a kept one, or a preset."""
+
+    def load():
+        from keras_megan.megan import MEGAN
+        from training.models import load_model
+
+        if model.endswith(".keras"):
+            return load_model(Path(model))
+        try:
+            return MEGAN.from_preset(model)
+        except ValueError as error:
+            raise TrainingError(str(error)) from error
+
+    load.__qualname__ = model
+    return load
+
+
 def _define_flags() -> None:
     """Only in the program itself: flags are global, and modules import each other."""
     flags.DEFINE_string("recipe", None, "Python file that defines RECIPE.")
     flags.DEFINE_string("data", None, "What the task trains on, e.g. shards.")
     flags.DEFINE_string("validation", None, "What it is scored on; or none.")
     flags.DEFINE_string("out", None, "The run's folder.")
+    flags.DEFINE_string("model", None, "Preset or .keras file to begin with, instead.")
     flags.DEFINE_string("strategy", "auto", "none, mirrored, multi_worker or auto.")
     flags.DEFINE_integer("threads", None, "Bound on the CPU's threads.")
     flags.DEFINE_integer(
