@@ -44,6 +44,7 @@ def compress(subject, height: int, width: int, budget: dict, round_to: int = 8):
     """
     from export.subjects import VideoSubject
     from keras_megan import net2net
+    from keras_megan.net2net.plan import PlanError
 
     shape = subject.tensor_shape(height, width)
     shape = shape if isinstance(subject, VideoSubject) else shape[1:]
@@ -54,7 +55,7 @@ def compress(subject, height: int, width: int, budget: dict, round_to: int = 8):
             plan = net2net.prune(
                 subject.model, round_to=round_to, input_shape=shape, **target
             )
-        except net2net.PlanError as error:
+        except PlanError as error:
             raise ExportError(f"Cannot prune to {kind} {wanted:g}: {error}") from error
         return plan.apply()
 

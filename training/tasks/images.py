@@ -1,8 +1,7 @@
 """The task of image classification, for cumulative training of any classifier.
 
-Data: one ``.npz`` file with, for the splits ``train`` and ``val``, ``SPLIT_jpeg`` (all
-images' JPEG bytes, concatenated), ``SPLIT_offsets`` (n + 1: image i is
-``jpeg[offsets[i]:offsets[i + 1]]``) and ``SPLIT_labels``; all images of one size.
+Data: the splits ``train`` and ``val`` of any layout that `training.data.image_sources`
+knows: folders of classes, TinyImageNet, CIFAR-10, or one ``.npz`` file of JPEGs.
 
 Batch, per replica: images uint8 (B, H, W, 3) RGB and labels int64 (B,). The network
 takes float32 images in [0, 1] and gives logits (B, classes). Loss: cross-entropy.
@@ -14,13 +13,12 @@ Source: the augmentation (4 pixels of shift, flips) is that of He et al., CVPR 2
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-import cv2
 import keras
 import numpy as np
 from keras import ops
 
+from training.data.image_sources import read_images
 from training.data.sampling import generator, round_order
 from training.data.subsets import nested_order
 from training.errors import TrainingError
@@ -48,7 +46,7 @@ class ImageTask:
 
     def open(self, data: str, report: Callable[[str], None]) -> dict:
         """The training split, decoded: ``images`` uint8 (N, H, W, 3), ``labels``."""
-        return _read_split(Path(data), "train", self.size)
+        return _read_split(data, "train", self.size)
 
     def sampler(self, data: dict, seed: int, fraction: float) -> Callable:
         """n -> (image, label)."""
@@ -113,15 +111,25 @@ class ImageValidator:
 
     Args:
         task: What and how.
-        path: The ``.npz`` file.
+        path: File or folder.
     """
 
     def __init__(self, task: ImageTask, path: str):
         self.batch = task.validation_batch
-        self.data = _read_split(Path(path), "val", task.size)
+        self.data = _read_split(path, "val", task.size)
 
     def __call__(self, model: keras.Model) -> dict[str, float]:
-        """``accuracy`` and ``cross_entropy`` over all images."""
+        """``accuracy`` and ``cross_entropy`` over all images.
+
+        Raises:
+            TrainingError: If the images have more classes than the network.
+        """
+        classes, needed = model.output_shape[-1], int(self.data["labels"].max()) + 1
+        if needed > classes:
+            raise TrainingError(
+                f"The images have {needed} classes, the network tells {classes} apart; "
+                "give the recipe's network as many."
+            )
         right, entropy = 0.0, 0.0
         count = len(self.data["labels"])
         for first in range(0, count, self.batch):
@@ -140,26 +148,6 @@ class ImageValidator:
         return {}
 
 
-def _read_split(path: Path, split: str, size: int) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            data = file[f"{split}_jpeg"]
-            offsets = file[f"{split}_offsets"]
-            labels = file[f"{split}_labels"].astype(np.int64)
-    except (OSError, ValueError, KeyError) as error:
-        raise TrainingError(
-            f"Cannot read '{path}': expected a .npz file with {split}_jpeg, "
-            f"{split}_offsets and {split}_labels ({error})."
-        ) from error
-    images = np.empty((len(labels), size, size, 3), np.uint8)
-    for index in range(len(labels)):
-        coded = data[offsets[index] : offsets[index + 1]]
-        image = cv2.imdecode(coded, cv2.IMREAD_COLOR) if len(coded) else None
-        if image is None or image.shape != images.shape[1:]:
-            found = None if image is None else image.shape
-            raise TrainingError(
-                f"Image {index} of the {split} split of '{path}' is {found}; expected "
-                f"{images.shape[1:]}."
-            )
-        images[index] = image[..., ::-1]
-    return {"images": images, "labels": labels}
+def _read_split(path: str, split: str, size: int) -> dict[str, np.ndarray]:
+    found = read_images(path, split, size)
+    return {"images": found.images, "labels": found.labels}

@@ -1,0 +1,176 @@
+"""Schedules cost what the arithmetic says and fit; mistakes are found early."""
+
+import dataclasses
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from keras_megan import net2net
+from keras_megan.classifiers import vgg_bn, vgg_widths
+from training import changes
+from training.errors import TrainingError
+from training.recipe import Recipe, Stage, load_recipe
+from training.recipe_checks import check_recipe
+from training.schedules import (
+    HALF_COST,
+    Phase,
+    VggSchedule,
+    deepen_vgg,
+    lean,
+    relative_cost,
+)
+from training.tasks.images import ImageTask
+
+FOLDER = Path(__file__).parents[2] / "training" / "recipes"
+
+#: The lean phases on a network that is quickly traced.
+TINY = VggSchedule(
+    phases=lean(shallow=11, deep=13),
+    depth=13,
+    width=0.125,
+    side=32,
+    classes=10,
+    samples=1000,
+    epochs=4,
+    batch_size=20,
+)
+
+
+def grown(schedule):
+    """The networks that the stages begin with, from fresh weights and random images."""
+    random = np.random.default_rng(0)
+    images = random.random((8, schedule.side, schedule.side, 3), np.float32)
+    model, found = schedule.first(), []
+    for stage in schedule.stages():
+        for change in stage.changes:
+            model = change.plan(model, lambda: images).apply()
+        found.append(model)
+    return found
+
+
+# === Arithmetic =======================================================================
+def test_the_half_cost_family_costs_half_by_construction():
+    # The multiply-adds of VGG19-BN at 64x64, x0.5, x0.75 and x1.0, in millions.
+    shares = [macs / 1592.9 for macs in (400.1, 897.4, 1592.9)]
+    by_hand = 0.25 * 0.40 * shares[0] + 0.5 * 0.40 * shares[1] + 0.36
+    assert round(by_hand, 3) == 0.498
+    schedule = VggSchedule(HALF_COST, 19, 1.0, 64, 200, 25_000, 80, 128)
+    assert schedule.relative_cost() == pytest.approx(by_hand, abs=2e-4)
+    epochs = [phase.epochs for phase in HALF_COST]
+    fractions = [phase.fraction for phase in HALF_COST]
+    assert relative_cost(epochs, fractions, shares) == pytest.approx(by_hand)
+
+
+def test_steps_are_epochs_times_samples_over_the_batch():
+    schedule = VggSchedule(HALF_COST, 11, 0.125, 32, 10, 1000, 4, 20)
+    assert [stage.steps for stage in schedule.stages()] == [20, 40, 72]
+    (scratch,) = schedule.scratch_stages()
+    assert scratch.steps == 200 and scratch.fraction == 1.0 and not scratch.changes
+
+
+@pytest.mark.parametrize("name", ["vgg_cifar", "vgg_tiny_imagenet"])
+def test_the_recipes_stay_within_the_cost_they_promise(name):
+    scratch = load_recipe(FOLDER / f"{name}_scratch.py")
+    whole = net2net.count_macs(scratch.model())
+    total = scratch.stages[0].steps * whole
+    for kind, share in (("cumulative", 0.5), ("lean", 0.4)):
+        recipe = load_recipe(FOLDER / f"{name}_{kind}.py")
+        assert recipe.task == scratch.task
+        assert recipe.batch_size == scratch.batch_size
+        fractions = [stage.fraction for stage in recipe.stages]
+        assert fractions == sorted(fractions) and fractions[-1] == 1.0
+        # Every stage at the multiply-adds that the widest network of it may have.
+        macs = {"cumulative": (0.258, 0.5686, 1.0), "lean": (0.18, 0.5686, 0.4)}[kind]
+        steps = [stage.steps for stage in recipe.stages]
+        cost = sum(n * m * whole for n, m in zip(steps, macs, strict=True)) / total
+        assert cost <= share
+
+
+# === Stages ===========================================================================
+def test_half_cost_ends_in_the_network_of_training_from_scratch():
+    schedule = dataclasses.replace(TINY, phases=HALF_COST, depth=11)
+    networks = grown(schedule)
+    for model, phase in zip(networks, HALF_COST, strict=True):
+        expected = vgg_bn(11, 0.125 * phase.width, (32, 32, 3), 10)
+        shapes = [[tuple(v.shape) for v in m.variables] for m in (model, expected)]
+        assert shapes[0] == shapes[1]
+    macs = [float(net2net.count_macs(model)) for model in networks]
+    assert macs == schedule.phase_macs()
+
+
+def test_lean_deepens_prunes_by_density_and_ends_within_its_budget():
+    networks = grown(TINY)
+    whole = net2net.count_macs(TINY.whole())
+    planned = TINY.phase_macs()
+    convolutions = [
+        sum(isinstance(layer, keras.layers.Conv2D) for layer in model.layers)
+        for model in networks
+    ]
+    assert convolutions == [8, 10, 10]
+    macs = [net2net.count_macs(model) for model in networks]
+    assert macs[0] == planned[0] and macs[1] == planned[1]
+    assert macs[2] == pytest.approx(planned[2], rel=0.1)
+    assert macs[2] <= 0.42 * whole and TINY.relative_cost() < 0.4
+    prune, *_ = TINY.stages()[-1].changes
+    assert prune.policy == "prune" and prune.importance is net2net.ActivationDensity
+
+
+def test_deepening_names_the_layers_of_the_deeper_network():
+    model = vgg_bn(11, 0.0625, (32, 32, 3), 3)
+    for change in deepen_vgg(11, 19):
+        model = change.plan(model, None).apply()
+    names = [x.name for x in model.layers if isinstance(x, keras.layers.Conv2D)]
+    assert names == list(vgg_widths(19))
+    assert deepen_vgg(13, 13) == []
+    with pytest.raises(TrainingError, match="depth 16 cannot be deepened to 13"):
+        deepen_vgg(16, 13)
+
+
+def test_a_phase_has_a_width_or_prunes():
+    for wrong in ({}, {"width": 1.0, "prune": 0.5}):
+        with pytest.raises(TrainingError, match="expects either width or prune"):
+            Phase("p", 1.0, 1.0, **wrong)
+
+
+# === Checks before training ===========================================================
+def recipe(*stages):
+    return Recipe("r", ImageTask(), lambda: vgg_bn(11, 0.0625, (32, 32, 3), 3), stages)
+
+
+def test_fractions_that_shrink_are_refused_before_training():
+    check_recipe(recipe(Stage("a", 1, 1.0, 0.5), Stage("b", 1, 1.0, 0.5)))
+    with pytest.raises(
+        TrainingError, match="'b' of recipe 'r' takes a fraction of 0.2"
+    ):
+        check_recipe(recipe(Stage("a", 1, 1.0, 0.5), Stage("b", 1, 1.0, 0.2)))
+
+
+def test_a_widen_step_that_makes_narrower_is_refused_before_training():
+    wider = Stage(
+        "wider", 1, 1.0, changes=(changes.widen(widths={"block5_conv1": 40}),)
+    )
+    check_recipe(recipe(Stage("a", 1, 1.0), wider))
+    narrower = Stage(
+        "narrower", 1, 1.0, changes=(changes.widen(widths={"block5_conv1": 36}),)
+    )
+    with pytest.raises(
+        TrainingError, match="'narrower' .* cannot make it 36. Use prun"
+    ):
+        check_recipe(recipe(Stage("a", 1, 1.0), wider, narrower))
+    by_factor = Stage("shrink", 1, 1.0, changes=(changes.widen(factor=0.5),))
+    with pytest.raises(
+        TrainingError, match="'shrink' says widen, but by a factor of 0"
+    ):
+        check_recipe(recipe(by_factor))
+    unknown = Stage("odd", 1, 1.0, changes=(changes.widen(widths={"nowhere": 9}),))
+    with pytest.raises(TrainingError, match="'odd' of recipe 'r' cannot begin"):
+        check_recipe(recipe(unknown))
+
+
+@pytest.mark.parametrize(
+    "name", ["vgg_cifar_cumulative", "vgg_cifar_lean", "vgg_ci", "edge_cumulative"]
+)
+def test_the_recipes_that_ship_pass_the_checks(name):
+    check_recipe(load_recipe(FOLDER / f"{name}.py"))

@@ -1,0 +1,66 @@
+"""What can be said of a recipe before any training starts.
+
+A stage that cannot begin should not be found out after hours of the stages before it:
+
+- fractions of the data must not shrink: subsets are nested, and training is cumulative;
+- a step that says widen must not make anything narrower. Widths are compared with those
+  of the network that will be there, by doing all changes once to an untrained one. What
+  follows a pruning by data cannot be known before and is left to its stage.
+"""
+
+from keras_megan.net2net import Importance
+from training.errors import TrainingError
+from training.recipe import Recipe
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raises a `TrainingError`, one line, if a later stage could not begin."""
+    check_fractions(recipe)
+    check_growth(recipe)
+
+
+def check_fractions(recipe: Recipe) -> None:
+    """Fractions of the data grow from stage to stage, or stay."""
+    pairs = zip(recipe.stages, recipe.stages[1:], strict=False)
+    for before, stage in pairs:
+        if stage.fraction < before.fraction:
+            raise TrainingError(
+                f"Stage '{stage.name}' of recipe '{recipe.name}' takes a fraction of "
+                f"{stage.fraction:g} of the data after '{before.name}' with "
+                f"{before.fraction:g}; cumulative training never takes data away. Give "
+                "fractions that grow."
+            )
+
+
+def check_growth(recipe: Recipe) -> None:
+    """Steps that widen make nothing narrower."""
+    changes = [(stage, change) for stage in recipe.stages for change in stage.changes]
+    for stage, change in changes:
+        factor = change.options.get("factor")
+        if change.policy == "widen" and factor is not None and not factor > 1:
+            raise _shrinks(stage, f"by a factor of {factor:g}, which is not above 1")
+    if not any(c.policy == "widen" and c.options.get("widths") for _, c in changes):
+        return
+    model = recipe.model()
+    for stage, change in changes:
+        if change.importance is not None or isinstance(
+            change.options.get("importance"), Importance
+        ):
+            return
+        try:
+            model = change.plan(model, _no_data).apply()
+        except TrainingError as error:
+            raise TrainingError(
+                f"Stage '{stage.name}' of recipe '{recipe.name}' cannot begin: {error}"
+            ) from error
+
+
+def _shrinks(stage, how: str) -> TrainingError:
+    return TrainingError(
+        f"Stage '{stage.name}' says widen, but {how}. Use prune to make a network "
+        "narrower."
+    )
+
+
+def _no_data():
+    raise TrainingError("This change looks at data, which there is none of yet.")

@@ -1,0 +1,41 @@
+"""A narrow VGG13 on CIFAR-10, cumulatively, at half the cost of training from scratch.
+
+    half     half the filters, a quarter of the data
+    wider    widened exactly to three quarters, half of the data
+    whole    widened exactly to the whole network, all data
+
+The whole network is VGG13 with a quarter of the published filters, for two CPU cores.
+The phases are `training.schedules.HALF_COST`; their cost follows from the arithmetic.
+Data: CIFAR-10 in any layout of `training.data.image_sources`.
+"""
+
+from training.recipe import Recipe
+from training.schedules import HALF_COST, VggSchedule
+from training.tasks.images import ImageTask
+
+SCHEDULE = VggSchedule(
+    phases=HALF_COST,
+    depth=13,
+    width=0.25,
+    side=32,
+    classes=10,
+    samples=50_000,
+    epochs=30,
+    batch_size=128,
+)
+
+RECIPE = Recipe(
+    name="vgg_cifar_cumulative",
+    task=ImageTask(size=32, shift=4),
+    model=SCHEDULE.first,
+    stages=SCHEDULE.stages(),
+    batch_size=SCHEDULE.batch_size,
+    beta_2=0.999,
+    weight_decay=0.02,
+    ema_decay=0.998,
+    cpu_bfloat16=True,
+    log_every=50,
+    validate_every=390,
+    save_every=390,
+    expected="within 0.5 points of vgg_cifar_scratch at half of its multiply-adds",
+)
