@@ -1,12 +1,12 @@
 """What a run cost and what it reached, read from its folder.
 
-    RUN/config.json, stages.json, stage_*/log.csv, stage_*/validation.csv -> `RunAccount`
+    RUN/config.json, stages.json, stage_*/log.csv and validation.csv -> `RunAccount`
 
 The account of one stage is steps * batch * multiply-adds of its network, forwards
 once; training counts that three times (`training.compute`). Runs of one recipe with
 different seeds are one *way*, given as means and standard deviations. Ways are compared
-with training from scratch: its multiply-adds and parameters are 1, and the cost at equal
-accuracy is what was spent when a run first came within a margin of from-scratch's best.
+with training from scratch, whose cost is 1; the cost at equal accuracy is what was
+spent when a run first came within a margin of from-scratch's best.
 """
 
 import json

@@ -131,12 +131,12 @@ def verdicts(ways: Mapping[str, Way], baseline: Way, margin: float) -> list[str]
             continue
         share = way.mean("training_macs") / baseline.mean("training_macs")
         below = 100 * (best - float(np.mean(way.bests)))
-        within = below <= 100 * margin
+        where = "below" if below > 0 else "above"
+        within = "within" if below <= 100 * margin else "NOT within"
         lines.append(
-            f"{way.name} ends {abs(below):.2f} points "
-            f"{'below' if below > 0 else 'above'} {baseline.name} at {share:.3f} of its "
-            f"training multiply-adds: {'within' if within else 'NOT within'} the margin "
-            f"of {100 * margin:g} points."
+            f"{way.name} ends {abs(below):.2f} points {where} {baseline.name} at "
+            f"{share:.3f} of its training multiply-adds: {within} the margin of "
+            f"{100 * margin:g} points."
         )
     return lines
 

@@ -186,8 +186,8 @@ def draw_noise(documents: Sequence[Mapping]):
         np.ravel(figure.subplots(1, len(noises), sharey=True)), noises, strict=True
     ):
         for name in dict.fromkeys(network for network, _, _ in means):
-            clean = [d["networks"][name]["accuracy"] for d in documents]
-            points = [(0.0, float(np.mean(clean)))]
+            some = [d["networks"][name] for d in documents if name in d["networks"]]
+            points = [(0.0, float(np.mean([found["accuracy"] for found in some])))]
             points += [
                 (strength, values["mean"])
                 for (network, kind, strength), values in means.items()

@@ -48,7 +48,7 @@ def network():
     )
     for weight in model.trainable_weights:
         fan_in = max(1, int(np.prod(weight.shape[:-1])))
-        weight.assign(rng.normal(size=weight.shape) * 0.5 / np.sqrt(fan_in))
+        weight.assign(rng.normal(size=weight.shape) * 0.25 / np.sqrt(fan_in))
     return model
 
 
