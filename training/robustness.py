@@ -6,7 +6,8 @@
 
 ``--models`` are the networks of a cumulative run in order; the last one is judged, and
 all together are the committee. ``--scratch`` is the network to compare it with,
-``--independent`` networks that were trained apart, for a committee of the other kind.
+``--independent`` networks that were trained apart, for a committee of the other kind:
+for networks of the same sizes, take earlier stages of runs with other seeds.
 
 Measured on the split that is scored on, and written as JSON: accuracy clean and under
 noise (each strength with every seed), the gap between training and validation accuracy,
