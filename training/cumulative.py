@@ -26,6 +26,7 @@ from training.curves import draw_curves
 from training.loop import StageRun, StopRequest, run_stage
 from training.models import in_precision, load_model, save_model
 from training.recipe import Recipe
+from training.recipe_checks import check_recipe
 from training.run_folder import begin_run, sum_up
 from training.state import Checkpoints, TrainState, make_optimizer
 from training.strategies import barrier, worker_place
@@ -56,6 +57,7 @@ def run_recipe(
         Stopped: After SIGTERM or Ctrl-C, saved.
         TrainingError: One line that says what is wrong.
     """
+    check_recipe(recipe)
     chief = worker_place(strategy)[0] == 0
     console = console if chief else None
     report = console.print if console is not None else _silent

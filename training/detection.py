@@ -159,11 +159,10 @@ class _Bench:
             return {"auroc": None, "true_positive_rate": None, "roc": None}
         false_rates, true_rates = roc_curve(clean, fooled)
         grid = np.linspace(0.0, 1.0, _CURVE_POINTS)
-        # Where a curve rises straight, the highest value counts.
-        highest = np.searchsorted(false_rates, grid, side="right") - 1
         rate = self.settings.false_positive_rate
         return {
             "auroc": auroc(clean, fooled),
             "true_positive_rate": true_positive_rate(clean, fooled, rate),
-            "roc": [grid.tolist(), true_rates[highest].tolist()],
+            # Equal scores of both kinds make slopes, as in the area.
+            "roc": [grid.tolist(), np.interp(grid, false_rates, true_rates).tolist()],
         }

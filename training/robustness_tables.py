@@ -13,9 +13,10 @@ import numpy as np
 
 from training.errors import TrainingError
 
-#: The strength of the noise, and the score, by which verdicts are given.
+#: The strength of the noise by which the verdict is given.
 VERDICT_SIGMA = 0.1
-VERDICT_SCORE = "inconsistency"
+#: What committees are compared with: one network's own confidence.
+REFERENCE = ("single", "inconsistency")
 
 
 def read_robustness(path: str | Path) -> dict:
@@ -159,18 +160,20 @@ def verdicts(documents: Sequence[Mapping]) -> list[str]:
             f"points, {word} the one from scratch ({100 * scratch:.2f})."
         )
     detection = mean_detection(documents)
+    committees = dict.fromkeys(key[2] for key in detection if key[2] != REFERENCE[0])
     for attack, epsilon in dict.fromkeys(key[:2] for key in detection):
-        values = {
-            name: detection.get((attack, epsilon, name, VERDICT_SCORE), {}).get("auroc")
-            for name in ("stages", "single")
-        }
-        if None in values.values():
-            continue
-        word = "above" if values["stages"] > values["single"] else "NOT above"
-        lines.append(
-            f"{attack} at {epsilon:g}/255: AUROC of the stages {values['stages']:.3f}, "
-            f"{word} the single network's {values['single']:.3f}."
-        )
+        alone = detection.get((attack, epsilon, *REFERENCE), {}).get("auroc")
+        for name in committees if alone is not None else ():
+            parts = [
+                f"{score} {values['auroc']:.3f} "
+                f"({'above' if values['auroc'] > alone else 'NOT above'})"
+                for (*key, score), values in detection.items()
+                if key == [attack, epsilon, name] and "auroc" in values
+            ]
+            lines.append(
+                f"{attack} at {epsilon:g}/255: AUROC of one network's confidence "
+                f"{alone:.3f}; of the committee '{name}': {', '.join(parts) or '-'}."
+            )
     return lines
 
 
@@ -202,36 +205,44 @@ def draw_noise(documents: Sequence[Mapping]):
 
 
 def draw_roc(documents: Sequence[Mapping]):
-    """ROC curves of every attack at its middle strength, a line per detector."""
+    """ROC curves at the middle strength: a row per score, a column per attack.
+
+    The curve of one network's own confidence is in every row.
+    """
     from matplotlib.figure import Figure
 
-    rows = [row for d in documents for row in d["detection"]]
+    rows = [row for document in documents for row in document["detection"]]
     strengths = sorted({row["epsilon"] for row in rows})
     middle = strengths[len(strengths) // 2]
-    attacks = list(dict.fromkeys(row["attack"] for row in rows))
-    figure = Figure(figsize=(3.2 * len(attacks), 3.5), dpi=120, layout="constrained")
-    for axes, attack in zip(
-        np.ravel(figure.subplots(1, len(attacks), sharey=True)), attacks, strict=True
-    ):
-        for detector in dict.fromkeys(row["detector"] for row in rows):
+    attacks, scores, detectors = (
+        list(dict.fromkeys(row[key] for row in rows))
+        for key in ("attack", "score", "detector")
+    )
+    size = (3.0 * len(attacks), 0.5 + 2.6 * len(scores))
+    figure = Figure(figsize=size, dpi=100, layout="constrained")
+    grid = figure.subplots(
+        len(scores), len(attacks), sharex=True, sharey=True, squeeze=False
+    )
+    for (line, column), axes in np.ndenumerate(grid):
+        for number, detector in enumerate(detectors):
+            score = REFERENCE[1] if detector == REFERENCE[0] else scores[line]
+            wanted = (attacks[column], middle, detector, score)
             curves = [
                 row["roc"]
                 for row in rows
-                if (row["attack"], row["epsilon"]) == (attack, middle)
-                and (row["detector"], row["score"]) == (detector, VERDICT_SCORE)
-                and row["roc"]
+                if row["roc"]
+                and tuple(row[k] for k in ("attack", "epsilon", "detector", "score"))
+                == wanted
             ]
             if curves:
-                axes.plot(*np.mean(curves, axis=0), label=detector)
+                axes.plot(*np.mean(curves, axis=0), color=f"C{number}", label=detector)
         axes.plot([0, 1], [0, 1], ":", color="grey")
-        axes.set_title(f"{attack}, {middle:g}/255", fontsize=9)
-        axes.set_xlabel("false positive rate")
         axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel(f"true positive rate ({VERDICT_SCORE})")
-    handles = {
-        label: handle
-        for axes in figure.axes
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    figure.axes[-1].legend(handles.values(), handles.keys(), fontsize=8)
+        if line == 0:
+            axes.set_title(f"{attacks[column]}, {middle:g}/255", fontsize=9)
+        if column == 0:
+            axes.set_ylabel(f"{scores[line]}\ntrue positives", fontsize=9)
+        if line == len(scores) - 1:
+            axes.set_xlabel("false positives")
+    grid[0, 0].legend(fontsize=8)
     return figure

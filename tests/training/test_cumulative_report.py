@@ -175,13 +175,17 @@ def test_noise_and_detection_are_averaged_over_seeds_and_judged(runs, tmp_path):
     )
     text = make_report(runs, tmp_path / "out", files)
     assert "loses 15.00 points, less than the one from scratch (20.00)" in text
-    assert "pgd at 4/255: AUROC of the stages 0.800, above the single" in text
-    for name in ("noise.png", "roc.png"):
-        assert cv2.imread(str(tmp_path / "out" / name)).shape[0] == 420
+    line = next(line for line in text.splitlines() if line.startswith("- pgd at 4/255"))
+    assert "one network's confidence 0.650; of the committee 'stages'" in line
+    assert line.endswith("inconsistency 0.800 (above).")
+    # One row of one score, two columns of attacks.
+    assert cv2.imread(str(tmp_path / "out" / "roc.png")).shape == (310, 600, 3)
+    assert cv2.imread(str(tmp_path / "out" / "noise.png")).shape == (420, 960, 3)
     files[0].write_text(json.dumps(robustness(0.3, 0.9, 0.8)))
     text = make_report(runs, tmp_path / "out", files[:1])
     assert "loses 30.00 points, NOT less than" in text
-    assert "AUROC of the stages 0.800, NOT above the single network's 0.900" in text
+    assert "confidence 0.900; of the committee 'stages'" in text
+    assert "inconsistency 0.800 (NOT above)" in text
 
 
 def test_what_cannot_be_reported_is_explained(runs, tmp_path):

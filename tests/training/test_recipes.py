@@ -33,8 +33,11 @@ def test_cumulative_and_scratch_end_in_the_same_network():
     cumulative = load_recipe(FOLDER / "edge_cumulative.py")
     assert scratch.task == cumulative.task
     model = cumulative.model()
-    (change,) = cumulative.stages[-1].changes
+    changes = [change for stage in cumulative.stages for change in stage.changes]
+    (change,) = changes
     grown, whole = change.plan(model, None).apply(), scratch.model()
+    last = [r.task_of(r.stages[-1]) for r in (scratch, cumulative)]
+    assert last[0] == last[1]
     assert isinstance(grown, MEGAN) and model.count_params() < 0.3 * 589_133
     shapes = [[tuple(v.shape) for v in m.variables] for m in (grown, whole)]
     assert shapes[0] == shapes[1]
