@@ -112,7 +112,7 @@ def _upscale_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         default=DEFAULT_MODEL,
-        help="preset name, preset folder or .keras file (default: %(default)s)",
+        help="preset name, preset folder, .keras or .tflite file (default: %(default)s)",
     )
     parser.add_argument(
         "--tile",
@@ -227,7 +227,7 @@ def run_compare(arguments: argparse.Namespace) -> None:
 
 def _info_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "subject", help="video, folder of images, preset or .keras file"
+        "subject", help="video, folder of images, preset, .keras or .tflite file"
     )
     parser.add_argument(
         "--size",
