@@ -112,7 +112,7 @@ def _upscale_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         default=DEFAULT_MODEL,
-        help="preset name, preset folder, .keras or .tflite file (default: %(default)s)",
+        help="preset name or folder, .keras or .tflite file (default: %(default)s)",
     )
     parser.add_argument(
         "--tile",
