@@ -14,6 +14,7 @@ from pathlib import Path
 
 import keras
 import tensorflow as tf
+
 from export.errors import ExportError
 
 

@@ -9,8 +9,8 @@ compute rightly. With ``uint8`` both ends hold bytes, as cameras and screens do.
 """
 
 import tensorflow as tf
-from export.errors import ExportError
 
+from export.errors import ExportError
 from export.subjects import Subject
 from keras_megan.layers.mobile_operations import mobile_operations
 
