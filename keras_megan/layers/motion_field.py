@@ -31,6 +31,7 @@ from keras import layers, ops
 
 from keras_megan.layers.bilinear_upsampling import BilinearUpsampling
 from keras_megan.layers.composite import Composite
+from keras_megan.layers.mobile_operations import uses_mobile_operations
 from keras_megan.layers.window_alignment import WindowAlignment
 
 SLOPE = 0.1
@@ -72,8 +73,15 @@ class BilateralCorrelation(layers.Layer):
             for down in window
             for across in window
         ]
-        # All means at once: several, joined, are computed wrongly by a mobile GPU
-        # runtime, and one takes far fewer operations.
+        if uses_mobile_operations():
+            # Means, joined or of so wide a tensor, come out wrong on a mobile GPU's
+            # runtime; as convolutions they do not.
+            average = ops.full((1, 1, channels, 1), 1.0 / channels, dtype=left.dtype)
+            means = [
+                ops.conv(product, average, data_format="channels_last")
+                for product in products
+            ]
+            return ops.concatenate(means, axis=-1)
         count = len(products)
         products = ops.concatenate(products, axis=-1)
         products = ops.reshape(products, (batch, height, width * count, channels))
