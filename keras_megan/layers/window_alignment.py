@@ -28,6 +28,9 @@ from keras import ops
 from keras_megan.layers.mobile_operations import uses_mobile_operations
 
 BLOCK = 16
+# In groups of four channels. A mobile GPU runtime gives zeros for products of tensors
+# somewhere between 498,000 and 824,000 of them, and says nothing.
+LARGEST_TENSOR = 480_000
 
 
 @keras.saving.register_keras_serializable("keras_megan")
@@ -98,8 +101,6 @@ class WindowAlignment(keras.layers.Layer):
         blocks = (width + BLOCK - 1) // BLOCK
         fill = blocks * BLOCK - width
 
-        strips = self._strips(features, blocks, fill)
-
         offsets = ops.transpose(offsets, (1, 0, 2, 3))
         offsets = ops.pad(offsets, ((0, 0), (0, 0), (0, fill), (0, 0)))
         offsets = ops.reshape(offsets, (height, batch * blocks, BLOCK, 2))
@@ -114,8 +115,29 @@ class WindowAlignment(keras.layers.Layer):
         vertical = _tent(down - ops.arange(-reach, reach + 1, dtype="float32"))
         vertical = ops.cast(vertical, features.dtype)
 
+        parts = [
+            self._sample(part, across, vertical, blocks, fill)
+            for part in self._parts(features, blocks)
+        ]
+        return parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=-1)
+
+    def _parts(self, features, blocks):
+        """The features, their channels divided where the strips would be too large."""
+        batch, height, _, channels = features.shape
+        if None in (batch, height, channels) or not isinstance(blocks, int):
+            return [features]
+        strip = (height + 2 * self.reach) * batch * blocks * (BLOCK + 2 * self.reach)
+        most = max(1, LARGEST_TENSOR // strip) * 4
+        starts = range(0, channels, most)
+        if len(starts) == 1:
+            return [features]
+        return [features[..., n : min(n + most, channels)] for n in starts]
+
+    def _sample(self, features, across, vertical, blocks, fill):
+        batch, height, width, channels = ops.shape(features)
+        strips = self._strips(features, blocks, fill)
         total = None
-        for row in range(2 * reach + 1):
+        for row in range(2 * self.reach + 1):
             sampled = ops.matmul(across, strips[row : row + height])
             sampled = sampled * vertical[..., row : row + 1]
             total = sampled if total is None else total + sampled
