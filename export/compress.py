@@ -42,12 +42,10 @@ def compress(subject, height: int, width: int, budget: dict, round_to: int = 8):
     Raises:
         ExportError: If the budget cannot be met.
     """
-    from export.subjects import VideoSubject
     from keras_megan import net2net
     from keras_megan.net2net.plan import PlanError
 
-    shape = subject.tensor_shape(height, width)
-    shape = shape if isinstance(subject, VideoSubject) else shape[1:]
+    shape = subject.sample_shape(height, width)
     kind, wanted = next(iter(budget.items()))
 
     def pruned(**target):
@@ -135,7 +133,7 @@ def _main() -> int:
         raise ExportError(f"'{out}' exists; give --force to replace it.")
     logging.set_verbosity(logging.WARNING)
     from export.errors import saving
-    from export.subjects import VideoSubject, load_subject
+    from export.subjects import load_subject
     from keras_megan import net2net
     from keras_megan.files import appearing
 
@@ -143,8 +141,7 @@ def _main() -> int:
     network = compress(subject, given.height, given.width, budget, given.round_to)
     with saving(out), appearing(out) as aside:
         network.save(aside)
-    shape = subject.tensor_shape(given.height, given.width)
-    shape = shape if isinstance(subject, VideoSubject) else shape[1:]
+    shape = subject.sample_shape(given.height, given.width)
     console = Console()
     for name, model in (("before", subject.model), ("after", network)):
         console.print(

@@ -43,7 +43,7 @@ def export(settings: Settings, console: Console) -> int:
     # After the settings are known to be good: TensorFlow takes seconds to load.
     logging.set_verbosity(logging.WARNING)
     from export.footage import load_footage
-    from export.make import Workshop, saved_model_rows
+    from export.make import Workshop, saved_model_row
     from export.report import write_report
     from export.subjects import load_subject
 
@@ -64,7 +64,7 @@ def export(settings: Settings, console: Console) -> int:
         workshop = Workshop(subject, settings, footage, calibration, aside)
         rows = []
         if "savedmodel" in settings.formats:
-            rows += saved_model_rows(workshop)
+            rows.append(saved_model_row(workshop))
         for number, variant in enumerate(wanted, 1):
             with console.status(f"{number}/{len(wanted)} {variant}"):
                 row = workshop.make(variant)

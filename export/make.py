@@ -112,8 +112,7 @@ class Workshop:
         self.calibration = [sample.tensor for sample in chosen]
         model = subject.model
         self.parameters = net2net.count_params(model)
-        one = shape if isinstance(subject, VideoSubject) else shape[1:]
-        self.macs = net2net.count_macs(model, one)
+        self.macs = net2net.count_macs(model, subject.sample_shape(*size))
         self.keras_seconds = self._time_keras()
         self._traced = {}
 
@@ -206,7 +205,7 @@ class Workshop:
         return statistics.median(seconds)
 
 
-def saved_model_rows(workshop: Workshop) -> list[Row]:
+def saved_model_row(workshop: Workshop) -> Row:
     """Writes the SavedModel, loads it again without Keras's help and compares."""
     subject = workshop.subject
     row = Row(f"{subject.name}_savedmodel", precision="fp32", target="tensorflow")
@@ -229,7 +228,7 @@ def saved_model_rows(workshop: Workshop) -> list[Row]:
     row.checks.append(Check("tensorflow", status, "", largest_error=error))
     if outputs[0].ndim == 4:
         row.picture = _to_picture(outputs[0])
-    return [row]
+    return row
 
 
 def _to_picture(output: np.ndarray) -> np.ndarray:

@@ -67,6 +67,10 @@ class VideoSubject:
         """(frames_in, height, width, 3)."""
         return (self.frames_in, height, width, 3)
 
+    def sample_shape(self, height: int, width: int) -> tuple[int, ...]:
+        """One sample of the Keras model, as net2net counts it: the whole clip."""
+        return self.tensor_shape(height, width)
+
     def forward(self, tensor):
         """(T, H, W, 3) -> (2T-1, sH, sW, 3), 0 to 1, no axis for clips."""
         clip = ops.reshape(tensor, (1, *tensor.shape))
@@ -130,6 +134,10 @@ class ImageSubject:
     def tensor_shape(self, height: int, width: int) -> tuple[int, int, int, int]:
         """(1, height, width, channels)."""
         return (1, height, width, self.channels)
+
+    def sample_shape(self, height: int, width: int) -> tuple[int, ...]:
+        """One sample of the Keras model, as net2net counts it: (H, W, C)."""
+        return self.tensor_shape(height, width)[1:]
 
     def forward(self, tensor):
         """The model's output, with its axis for images."""

@@ -11,7 +11,6 @@ training goes on from the one before.
 """
 
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from keras_megan.files import sync_file, sync_folder
 from training.errors import TrainingError, saving
 from training.recipe import Recipe, Stage
 from training.sparsity import Masks
@@ -211,8 +211,8 @@ class Checkpoints:
                     file.unlink(missing_ok=True)
                 raise
             for file in self.folder.glob(f"{Path(path).name}.*"):
-                _sync(file)
-            _sync(self.folder)
+                sync_file(file)
+            sync_folder(self.folder)
 
     def restore(self, report: Callable[[str], None]) -> int:
         """Loads the newest whole checkpoint; returns its step, 0 if there is none.
@@ -264,11 +264,3 @@ def _damage(path: Path) -> str:
     except (tf.errors.OpError, ValueError, RuntimeError, LookupError, OSError) as error:
         return " ".join(str(error).split())[:120]
     return ""
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
