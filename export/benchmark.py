@@ -40,8 +40,9 @@ from export.benchmark_report import (
     results_table,
 )
 from export.contenders import CHAINS, SCALE, SMALLEST_SIDE
-from export.errors import ExportError, run_program, saving
+from export.errors import ExportError, saving
 from export.footage import load_footage
+from keras_megan.errors import run_program
 from keras_megan.files import write_json
 from keras_megan.video.artefact import read_info
 from keras_megan.video.litert_runner import available_cpus

@@ -19,7 +19,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from absl import app, flags, logging
 from rich.console import Console
 
-from export.errors import ExportError, run_program
+from export.errors import ExportError
+from keras_megan.errors import run_program
 
 #: How often a file is measured on the way to its size.
 TRIES = 6

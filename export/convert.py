@@ -22,7 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from absl import app, flags, logging
 from rich.console import Console
 
-from export.errors import ExportError, run_program
+from export.errors import ExportError
 from export.settings import (
     FORMATS,
     PRECISION_NAMES,
@@ -31,6 +31,7 @@ from export.settings import (
     Variant,
     variants,
 )
+from keras_megan.errors import run_program
 
 
 def export(settings: Settings, console: Console) -> int:

@@ -7,27 +7,15 @@ line and exit with 1; anything else that escapes is a bug and keeps its tracebac
 """
 
 import contextlib
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from keras_megan.video.errors import VideoError, reason
+from keras_megan.errors import ExplainedError
+from keras_megan.video.errors import reason
 
 
-class ExportError(Exception):
+class ExportError(ExplainedError):
     """A failure explained in one line for the person at the terminal."""
-
-
-def run_program(name: str, program: Callable[[], int]) -> int:
-    """Runs ``program``; a foreseen failure becomes one line and exit status 1."""
-    try:
-        return program()
-    except (ExportError, VideoError) as error:
-        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted.", file=sys.stderr)
-        return 130
 
 
 @contextlib.contextmanager

@@ -111,7 +111,9 @@ class _Driver:
             strategy=self.strategy,
             kept=kept,
             macs_before=self.macs,
-            macs_per_sample=training_macs(kept, task.sample_shape()),
+            macs_per_sample=training_macs(
+                task.with_auxiliary(kept), task.sample_shape()
+            ),
         )
         run_stage(run, state, stop, console)
         self.macs, self.before = run.macs(stage.steps), state

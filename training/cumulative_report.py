@@ -17,9 +17,10 @@ import numpy as np
 from absl import app, flags
 from rich.console import Console
 
+from keras_megan.errors import run_program
 from keras_megan.files import write_whole
 from training.cost_account import Way, choose_baseline, cost_to_reach, gather_ways
-from training.errors import TrainingError, run_program, saving
+from training.errors import TrainingError, saving
 from training.robustness_tables import (
     draw_noise,
     draw_roc,

@@ -16,8 +16,9 @@ from absl import app, flags
 from rich.console import Console
 from rich.table import Table
 
+from keras_megan.errors import run_program
 from keras_megan.files import write_whole
-from training.errors import TrainingError, run_program, saving
+from training.errors import TrainingError, saving
 from training.logs import read_csv
 
 

@@ -8,30 +8,18 @@ escapes is a bug and keeps its traceback.
 
 import contextlib
 import errno
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from keras_megan.video.errors import VideoError, reason
+from keras_megan.errors import ExplainedError
+from keras_megan.video.errors import reason
 
 #: Exit status after SIGTERM or Ctrl-C: the state is saved, the run is not finished.
 STOPPED = 143
 
 
-class TrainingError(Exception):
+class TrainingError(ExplainedError):
     """A failure explained in one line for the person at the terminal."""
-
-
-def run_program(name: str, program: Callable[[], int]) -> int:
-    """Runs ``program``; a foreseen failure becomes one line and exit status 1."""
-    try:
-        return program()
-    except (TrainingError, VideoError) as error:
-        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted.", file=sys.stderr)
-        return 130
 
 
 @contextlib.contextmanager

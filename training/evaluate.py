@@ -15,10 +15,11 @@ from pathlib import Path
 from absl import app, flags
 from rich.console import Console
 
+from keras_megan.errors import run_program
 from keras_megan.files import write_json, write_whole
 from keras_megan.video.errors import writing
 from keras_megan.video.find import find_clips
-from training.errors import TrainingError, run_program
+from training.errors import TrainingError
 from training.evaluation.baselines import BASELINES, Method
 from training.evaluation.clips import DOWNSCALES, load_clip
 from training.evaluation.figure import FigureMaker

@@ -20,11 +20,12 @@ from absl import app, flags
 from rich.console import Console
 from rich.progress import Progress
 
+from keras_megan.errors import run_program
 from keras_megan.files import write_json
 from training.data.segments import SegmentSettings
 from training.data.shards import CODECS, MANIFEST
 from training.data.sources import Source, find_sources
-from training.errors import TrainingError, run_program, saving
+from training.errors import TrainingError, saving
 
 #: Sources that share a shard: a long video fills one alone, septuplets share.
 SMALL_SOURCES_PER_SHARD = 256

@@ -38,6 +38,8 @@ class Stage:
             example larger crops; data and scores stay the recipe's.
         sparsity: A `training.sparsity.Sparsity`: weights that become zero in this stage
             and stay it to its end. None: none.
+        layers: Names of the network's layers that learn in this stage while all others
+            stay as they are. Empty: all layers learn.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Stage:
     final_learning_rate: float = 0.01
     task: Any = None
     sparsity: Any = None
+    layers: tuple[str, ...] = ()
 
     def __post_init__(self):
         if self.steps < 1 or not self.learning_rate > 0 or not 0 < self.fraction <= 1:

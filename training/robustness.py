@@ -30,12 +30,13 @@ import numpy as np
 from absl import app, flags
 from rich.console import Console
 
+from keras_megan.errors import run_program
 from keras_megan.files import write_json
 from keras_megan.net2net import count_macs, count_params
 from training.data.image_sources import read_images
 from training.data.subsets import nested_order
 from training.detection import DetectionSettings, measure_detection
-from training.errors import TrainingError, run_program, saving
+from training.errors import TrainingError, saving
 from training.models import load_model
 
 

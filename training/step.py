@@ -15,6 +15,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from training.errors import TrainingError
 from training.recipe import Recipe, Stage
 from training.state import TrainState
 
@@ -41,7 +42,7 @@ def make_step(
     """
     with strategy.scope():
         network = task.with_auxiliary(state.model)
-    optimizer, variables = state.optimizer, state.model.trainable_variables
+    optimizer, variables = state.optimizer, learning_variables(state.model, stage)
     replicas = strategy.num_replicas_in_sync
     clip = recipe.clip_norm
 
@@ -94,6 +95,29 @@ def make_step(
         }
 
     return step
+
+
+def learning_variables(model: keras.Model, stage: Stage) -> list[keras.Variable]:
+    """The variables that a stage changes, in the network's order.
+
+    Raises:
+        TrainingError: If the stage names a layer that the network does not have.
+    """
+    if not stage.layers:
+        return model.trainable_variables
+    names = [layer.name for layer in model.layers]
+    unknown = sorted(set(stage.layers) - set(names))
+    if unknown:
+        raise TrainingError(
+            f"Stage '{stage.name}' trains the layer '{unknown[0]}', which the network "
+            f"does not have; its layers are {', '.join(names)}."
+        )
+    chosen = {
+        id(variable)
+        for name in stage.layers
+        for variable in model.get_layer(name).trainable_variables
+    }
+    return [v for v in model.trainable_variables if id(v) in chosen]
 
 
 def uses_xla(recipe: Recipe, replicas: int) -> bool:

@@ -19,7 +19,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 from absl import app, flags
 from rich.console import Console
 
-from training.errors import STOPPED, TrainingError, run_program
+from keras_megan.errors import run_program
+from training.errors import STOPPED, TrainingError
 from training.recipe import Recipe, load_recipe
 
 

@@ -179,15 +179,24 @@ class WindowInterpolation(Composite):
             filters, 3, padding="same", dtype=dtype, name="correct"
         )
 
-    def call(self, features, images):
+    def estimate(self, features, images):
+        """Flow, mask and context of the frames between; see `MotionField`."""
         pyramid = self.pyramid(self.activation(self.embed(features)))
-        left_image, right_image = self.left(images), self.right(images)
-        flow, mask, context = self.motion(
+        return self.motion(
             [self.left(level) for level in pyramid],
             [self.right(level) for level in pyramid],
-            left_image,
-            right_image,
+            self.left(images),
+            self.right(images),
         )
+
+    def move_images(self, images, flow, mask):
+        """The images between alone: (B*(n-1), H, W, 3)."""
+        sides = self.sample(self.left(images), self.right(images), flow)
+        return self.blend(*sides, mask, flow)
+
+    def call(self, features, images):
+        flow, mask, context = self.estimate(features, images)
+        left_image, right_image = self.left(images), self.right(images)
         join = self.concatenate
         left, right = self.sample(
             join([self.left(features), left_image]),

@@ -36,7 +36,8 @@ from keras_megan.layers.window_alignment import WindowAlignment
 
 SLOPE = 0.1
 CORRELATION_RADIUS = 2
-EPSILON = 1e-4
+CONTRAST_WINDOW = 5
+EPSILON = 1e-5
 
 
 @keras.saving.register_keras_serializable("keras_megan")
@@ -44,7 +45,9 @@ class BilateralCorrelation(layers.Layer):
     """How alike left at p - v and right at p + v are, for every |v| <= radius.
 
     Call arguments:
-        left, right: (N, H, W, E); each pixel is scaled to unit mean square first.
+        left, right: (N, H, W, E). From each pixel the mean of the 5x5 around it is
+            taken away and the rest scaled to unit mean square, so that haze, shade and
+            motion blur count as much as full contrast.
 
     Output shape: (N, H, W, (2*radius+1)^2), v row-major; zero outside the image.
 
@@ -60,8 +63,8 @@ class BilateralCorrelation(layers.Layer):
         radius = self.radius
         batch, height, width, channels = ops.shape(left)
         margin = ((0, 0), (radius, radius), (radius, radius), (0, 0))
-        left = ops.pad(_unit_mean_square(left), margin)
-        right = ops.pad(_unit_mean_square(right), margin)
+        left = ops.pad(_local_contrast(left), margin)
+        right = ops.pad(_local_contrast(right), margin)
 
         def shifted(padded, down, across):
             top, start = radius + down, radius + across
@@ -95,9 +98,14 @@ class BilateralCorrelation(layers.Layer):
         return {**super().get_config(), "radius": self.radius}
 
 
-def _unit_mean_square(inputs):
-    power = ops.mean(ops.square(inputs), axis=-1, keepdims=True)
-    return inputs * ops.rsqrt(power + EPSILON)
+def _local_contrast(inputs):
+    """Differences from the mean around each pixel, scaled to unit mean square."""
+    around = ops.average_pool(
+        inputs, CONTRAST_WINDOW, strides=1, padding="same", data_format="channels_last"
+    )
+    contrast = inputs - around
+    power = ops.mean(ops.square(contrast), axis=-1, keepdims=True)
+    return contrast * ops.rsqrt(power + EPSILON)
 
 
 @keras.saving.register_keras_serializable("keras_megan")

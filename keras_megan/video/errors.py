@@ -13,8 +13,10 @@ from pathlib import Path
 
 import av
 
+from keras_megan.errors import ExplainedError
 
-class VideoError(Exception):
+
+class VideoError(ExplainedError):
     """A failure explained in one line for the person at the terminal."""
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import cv2
 import keras
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from training.data.degradations import DEGRADATIONS, Degradation
 from training.data.pipeline import BatchShape, make_dataset
 from training.data.pydataset import ClipSequence
 from training.data.sampling import Sampler, SamplingSettings, generator
+from training.data.teacher import teacher_flow
 from training.errors import TrainingError
 from training.evaluation.clips import degrade
 
@@ -127,6 +129,100 @@ def test_candidates_prefer_detail():
         return np.mean([sampler.sample(n)[1].mean() for n in range(40)])
 
     assert mean_content(6) > 1.8 * mean_content(1)
+
+
+class Coordinates:
+    """One clip whose pixels say where they are: (row, column, frame)."""
+
+    groups = ["only"]
+    height, width = 200, 100
+
+    def __len__(self):
+        return 1
+
+    def shape(self, index):
+        return (9, self.height, self.width)
+
+    def __getitem__(self, index):
+        from training.data.cache import CachedClip, detail_map
+
+        place = np.mgrid[0:9, 0 : self.height, 0 : self.width].astype(np.uint8)
+        frames = np.stack([place[1], place[2], place[0]], axis=-1)
+        return CachedClip(frames, detail_map(frames), "only")
+
+
+def test_panning_crops_move_evenly_by_whole_pixels_inside_the_frame():
+    settings = dataclasses.replace(PLAIN, pan=12, pan_share=0.75, candidates=3)
+    sampler = Sampler(Coordinates(), settings)
+    speeds = []
+    for number in range(200):
+        high = sampler.sample(number)[1].astype(int)
+        corners = high[:, 0, 0]
+        steps = np.diff(corners, axis=0)
+        assert (steps == steps[0]).all() and steps[0, 2] == 1
+        rows, columns = np.mgrid[0:32, 0:32]
+        np.testing.assert_array_equal(
+            high[..., 0] - corners[:, None, None, 0], [rows] * 7
+        )
+        np.testing.assert_array_equal(
+            high[..., 1] - corners[:, None, None, 1], [columns] * 7
+        )
+        speeds.append(steps[0, :2])
+    speeds = np.array(speeds)
+    # 12 fits down 200 rows; along 100 columns a crop of 32 can move 68 in 7 steps.
+    assert speeds[:, 0].min() == -12 and speeds[:, 0].max() == 12
+    assert speeds[:, 1].min() == -9 and speeds[:, 1].max() == 9
+    assert 0.15 < (speeds == 0).all(axis=1).mean() < 0.4
+
+
+def test_an_open_shutter_averages_what_the_crop_passes():
+    settings = dataclasses.replace(PLAIN, pan=12, pan_share=1.0, shutter=1.0)
+    sampler, sharp = Sampler(Coordinates(), settings), 0
+    for number in range(60):
+        high = sampler.sample(number)[1].astype(int)
+        steps = np.diff(high[:, 5, 7], axis=0)
+        # Coordinates are linear: their average lies between two frames' and moves on
+        # like a frame, rounded twice.
+        assert (np.abs(steps - steps[0]) <= 1).all()
+        blurred = (
+            Sampler(Coordinates(), dataclasses.replace(settings, shutter=0.0))
+            .sample(number)[1]
+            .astype(int)
+        )
+        offset = high[0, 5, 7, :2] - blurred[0, 5, 7, :2]
+        # Both draw the same pan; the average lies up to half a step further.
+        pan = np.diff(blurred[:, 5, 7, :2], axis=0)[0]
+        assert (offset * np.sign(pan) >= -1).all()
+        assert (np.abs(offset) <= np.abs(pan) / 2 + 1).all()
+        sharp += (offset == 0).all()
+    assert sharp < 40
+
+
+@pytest.mark.parametrize("speed", [(0, 0), (8, 0), (0, -8), (-4, 12)])
+def test_the_teacher_finds_known_motion(speed):
+    random = np.random.default_rng(1)
+    scene = cv2.GaussianBlur(random.uniform(0, 255, (320, 320, 3)), (0, 0), 5)
+    scene = cv2.normalize(scene, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+    frames = np.stack(
+        [
+            scene[100 + speed[0] * k :, 100 + speed[1] * k :][:96, :128]
+            for k in range(-3, 4)
+        ]
+    )
+    flow = teacher_flow(frames)
+    assert flow.shape == (3, 24, 32, 4) and flow.dtype == np.float32
+    # The window moves by `speed`, so what it shows was further on in the frame before.
+    down, right = (component / 4 for component in speed)
+    inner = flow[:, 6:-6, 6:-6]
+    np.testing.assert_allclose(
+        np.median(inner, axis=(0, 1, 2)), [down, right, -down, -right], atol=0.1
+    )
+
+
+@pytest.mark.parametrize("wrong", [{"pan": -1}, {"pan_share": 1.5}, {"shutter": 2}])
+def test_impossible_pans_are_refused(cache, wrong):
+    with pytest.raises(TrainingError, match="pan must be at least 0, pan_share"):
+        Sampler(cache, dataclasses.replace(PLAIN, **wrong))
 
 
 def test_smaller_fractions_are_parts_of_larger_ones(cache):

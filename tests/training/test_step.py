@@ -9,14 +9,16 @@ import tensorflow as tf
 from rich.console import Console
 
 from tests.training.conftest import TINY_RECIPE
+from training.compute import training_macs
 from training.cumulative import run_recipe
 from training.data.cache import ClipCache
+from training.data.teacher import teacher_flow
 from training.errors import TrainingError
 from training.logs import CsvTable, read_csv
 from training.models import in_precision, load_model
 from training.recipe import load_recipe
 from training.state import TrainState, make_optimizer
-from training.step import make_step
+from training.step import learning_variables, make_step
 
 QUIET = Console(quiet=True)
 
@@ -71,6 +73,64 @@ def test_without_motion_weight_any_network_will_do_and_with_it_others_are_refuse
         recipe.task.with_auxiliary(plain)
     without = dataclasses.replace(recipe.task, motion_weight=0.0)
     assert without.with_auxiliary(plain) is plain
+
+
+def test_a_stage_of_motion_alone_changes_the_motion_field_alone(recipe, shards):
+    task = dataclasses.replace(recipe.task, pixel_weight=0.0)
+    stage = dataclasses.replace(recipe.stages[0], layers=("interpolate",))
+    chosen = dataclasses.replace(recipe, task=task, stages=(stage,), batch_size=2)
+    model = chosen.model()
+    network = task.with_auxiliary(model)
+    batch = batch_of(chosen, shards, 0, 2)
+    losses = task.losses(network, batch, tf.constant(0.5))
+    whole = recipe.task.losses(
+        recipe.task.with_auxiliary(model), batch, tf.constant(0.5)
+    )
+    assert set(losses) == {"loss", "motion"}
+    np.testing.assert_allclose(losses["motion"], whole["motion"], rtol=1e-6)
+    np.testing.assert_allclose(losses["loss"], 0.55 * whole["motion"], rtol=1e-5)
+    # What is not computed is not counted either.
+    part = training_macs(network, task.sample_shape())
+    assert 0 < part < 0.5 * training_macs(model, task.sample_shape())
+
+    state = TrainState(model, make_optimizer(chosen, stage), 0.5)
+    before = {v.path: v.numpy() for v in model.trainable_variables}
+    step = make_step(tf.distribute.get_strategy(), state, task, chosen, stage)
+    for number in range(2):
+        step(batch, tf.constant(number, tf.int64), tf.constant(0.0))
+    changed = {
+        v.path for v in model.trainable_variables if (v.numpy() != before[v.path]).any()
+    }
+    field = {v.path for v in model.get_layer("interpolate").trainable_variables}
+    assert changed and changed <= field
+
+
+def test_the_flow_term_is_the_distance_to_the_teachers_motion(recipe, shards):
+    task = dataclasses.replace(recipe.task, flow_weight=0.1, motion_weight=0.0)
+    task = dataclasses.replace(task, final_motion_weight=0.0)
+    model = recipe.model()
+    # Motion everywhere, so that left and right, down and across can be told apart.
+    head = model.get_layer("interpolate").branch.motion.fine_head
+    head.bias.assign([0.25, -0.5, 0.75, 1.0])
+    sample = task.sampler(ClipCache(shards), 0, 1.0)
+    batch = [np.stack(arrays) for arrays in zip(sample(0), sample(1), strict=True)]
+    np.testing.assert_array_equal(batch[2][1], teacher_flow(batch[1][1]))
+    losses = task.losses(task.with_auxiliary(model), batch, tf.constant(0.0))
+    difference = batch[2].astype(np.float64) - [0.25, -0.5, 0.75, 1.0]
+    wanted = np.sqrt(difference**2 + 1e-2).mean(axis=(1, 2, 3, 4))
+    np.testing.assert_allclose(losses["flow"], wanted, rtol=1e-5)
+    np.testing.assert_allclose(
+        losses["loss"], losses["pixels"] + 0.1 * wanted, rtol=1e-5
+    )
+    plain = keras.Sequential([keras.Input((4, 8, 8, 3)), keras.layers.Flatten()])
+    with pytest.raises(TrainingError, match="needs a MEGAN with alignment='window'"):
+        dataclasses.replace(task, pixel_weight=0.0).with_auxiliary(plain)
+
+
+def test_layers_that_the_network_does_not_have_are_refused(recipe):
+    stage = dataclasses.replace(recipe.stages[0], layers=("motion",))
+    with pytest.raises(TrainingError, match="'only' trains the layer 'motion', which"):
+        learning_variables(recipe.model(), stage)
 
 
 @pytest.mark.parametrize("clip", [None, 1e-2, 1e3])

@@ -7,7 +7,9 @@ with the key (seed, n).
 
     n -> clip            every clip once per round, in an order of the round's own
       -> 7 frames        random start and temporal stride, forwards or backwards
-      -> 128x128 crop    the most rewarding of k random ones, by the clip's detail map
+      -> 128x128 crop    the most rewarding of k random ones, by the clip's detail map;
+                         in some samples it moves evenly, and blurs along its
+                         way, as if the camera panned
       -> flips, transposition
       -> low resolution  antialiased bicubic as matrix products, rounded to 8 bits:
                          exactly what `training.evaluate` feeds to a network
@@ -30,6 +32,8 @@ from training.data.subsets import nested_order
 from training.errors import TrainingError
 
 SCALE = 4
+#: Most positions that are averaged for one blurred frame.
+MOST_TAPS = 8
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,12 @@ class SamplingSettings:
         candidate_share: Share of samples that get k candidates, the rest get one.
         most_per_group: Clips used of one source at most, lest a long film be most of
             what is learned; None: all.
+        pan: Most pixels per frame that a crop moves along each axis, as far as the
+            frame allows. Footage from a tripod knows no large motion of everything;
+            this adds it exactly, with real pixels. 0: crops stand still.
+        pan_share: Share of samples whose crop moves.
+        shutter: Longest exposure of a panning crop, as a share of the time between
+            frames; what moves is blurred along its way, as in a camera.
         reverse, flip, transpose: Whether each augmentation takes place, by half.
         degradations: Names in `training.data.degradations`.
     """
@@ -56,6 +66,9 @@ class SamplingSettings:
     candidates: int = 4
     candidate_share: float = 0.5
     most_per_group: int | None = 25
+    pan: int = 0
+    pan_share: float = 0.5
+    shutter: float = 0.0
     reverse: bool = True
     flip: bool = True
     transpose: bool = True
@@ -88,6 +101,12 @@ class Sampler:
         seed: int = 0,
         fraction: float = 1.0,
     ):
+        shares = settings.pan_share, settings.shutter
+        if settings.pan < 0 or not all(0 <= share <= 1 for share in shares):
+            raise TrainingError(
+                "pan must be at least 0, pan_share and shutter between 0 and 1; "
+                f"received {settings.pan}, {shares[0]} and {shares[1]}."
+            )
         if settings.crop % SCALE or settings.crop < SCALE:
             raise TrainingError(
                 f"The crop must be a positive multiple of {SCALE}; received "
@@ -163,7 +182,7 @@ class Sampler:
         return low, high
 
     def cut(self, clip, random: np.random.Generator) -> np.ndarray:
-        """A view of 2T-1 frames of a clip, cropped: (2T-1, crop, crop, 3) uint8.
+        """2T-1 frames of a clip, cropped: (2T-1, crop, crop, 3) uint8.
 
         Args:
             clip: A `training.data.cache.CachedClip`.
@@ -178,24 +197,53 @@ class Sampler:
         choice = np.searchsorted(np.cumsum(weights) / weights.sum(), random.random())
         stride = strides[min(int(choice), len(strides) - 1)][0]
         first = int(random.integers(length - stride * steps))
-        top, left = self._place(clip.detail, height, width, random)
+        pan = self._pan(height, width, random)
+        top, left = self._place(clip.detail, height, width, pan, random)
         crop = self.settings.crop
-        frames = slice(first, first + stride * steps + 1, stride)
-        return clip.frames[frames, top : top + crop, left : left + crop]
+        if pan == (0, 0):
+            frames = slice(first, first + stride * steps + 1, stride)
+            return clip.frames[frames, top : top + crop, left : left + crop]
+        exposure = random.uniform(0.0, self.settings.shutter)
+        taps = max(1, min(MOST_TAPS, int(exposure * max(map(abs, pan)))))
+        # Backwards along an axis means to begin at the far end.
+        corner = np.array([top, left]) + np.maximum(0, -np.array(pan)) * (steps + 1)
+        high = np.empty((steps + 1, crop, crop, 3), np.uint8)
+        for k in range(steps + 1):
+            frame = clip.frames[first + stride * k]
+            seen = np.zeros((crop, crop, 3), np.uint16)
+            for tap in range(taps):
+                moved = np.rint(np.array(pan) * (k + exposure * tap / taps))
+                y, x = corner + moved.astype(int)
+                seen += frame[y : y + crop, x : x + crop]
+            high[k] = (seen + taps // 2) // taps
+        return high
 
-    def _place(self, detail, height, width, random) -> tuple[int, int]:
+    def _pan(self, height, width, random) -> tuple[int, int]:
+        """(down, right), whole pixels per frame: the new frames lie exactly between."""
+        settings = self.settings
+        if not settings.pan or random.random() >= settings.pan_share:
+            return 0, 0
+        most = [
+            min(settings.pan, (size - settings.crop) // settings.span)
+            for size in (height, width)
+        ]
+        down, right = (int(random.integers(-limit, limit + 1)) for limit in most)
+        return down, right
+
+    def _place(self, detail, height, width, pan, random) -> tuple[int, int]:
+        """Upper left corner of all that a crop passes over."""
         crop, count = self.settings.crop, self.settings.candidates
-        tops = random.integers(height - crop + 1, size=count)
-        lefts = random.integers(width - crop + 1, size=count)
+        spans = [abs(speed) * self.settings.span for speed in pan]
+        tops = random.integers(height - crop - spans[0] + 1, size=count)
+        lefts = random.integers(width - crop - spans[1] + 1, size=count)
         if count == 1 or random.random() >= self.settings.candidate_share:
             return int(tops[0]), int(lefts[0])
         cells = max(1, crop // DETAIL_CELL)
+        rows = (tops + spans[0] // 2) // DETAIL_CELL
+        columns = (lefts + spans[1] // 2) // DETAIL_CELL
         scores = [
-            detail[
-                top // DETAIL_CELL : top // DETAIL_CELL + cells,
-                left // DETAIL_CELL : left // DETAIL_CELL + cells,
-            ].mean()
-            for top, left in zip(tops, lefts, strict=True)
+            detail[row : row + cells, column : column + cells].mean()
+            for row, column in zip(rows, columns, strict=True)
         ]
         best = int(np.argmax(scores))
         return int(tops[best]), int(lefts[best])

@@ -2,11 +2,12 @@
 
     half     half the channels, half of the clips
     whole    widened exactly to megan_edge, all clips
-    large    crops of 192x192 instead of 128x128, where large motion stays inside
+    motion   the motion field alone, as in edge_scratch.py
+    large    the whole network on larger crops, as in edge_scratch.py
 
-A step of the half-wide network costs less than a third of the multiply-adds, so motion
+A step of the half-wide network costs less than a third of the multiply-adds, so much
 is learned cheaply before the whole network sees all data. The final network, the loss
-and, in the last stage, the data are those of edge_scratch.py;
+and the last two stages are those of edge_scratch.py;
 `python -m training.curves --runs A,B` compares them by multiply-adds of training.
 
 Source: cumulative training: the data grow and the network with them (Net2Net, Chen et
@@ -15,9 +16,8 @@ al., ICLR 2016).
 
 from keras_megan.megan import MEGAN
 from training.changes import widen
-from training.data.sampling import SamplingSettings
 from training.recipe import Recipe, Stage
-from training.tasks.video import VideoTask
+from training.recipes.edge_scratch import LARGE, MOTION, TASK
 
 
 def halved(config):
@@ -40,19 +40,9 @@ def build():
     return MEGAN.from_config(halved(whole))
 
 
-def task(crop, motion_weight, final_motion_weight):
-    """Crops of a size, and how much the photometric term weighs."""
-    return VideoTask(
-        validation_downscale="1",
-        sampling=SamplingSettings(crop=crop),
-        motion_weight=motion_weight,
-        final_motion_weight=final_motion_weight,
-    )
-
-
 RECIPE = Recipe(
     name="edge_cumulative",
-    task=task(128, 1.0, 0.1),
+    task=TASK,
     model=build,
     stages=(
         Stage(
@@ -63,12 +53,13 @@ RECIPE = Recipe(
             warmup_steps=200,
             final_learning_rate=0.3,
         ),
-        Stage("whole", 4000, 1e-3, changes=(widen(factor=2),), warmup_steps=100),
-        Stage("large", 1000, 3e-4, task=task(192, 0.1, 0.05)),
+        Stage("whole", 4000, 1e-3, changes=(widen(factor=2),)),
+        MOTION,
+        LARGE,
     ),
     batch_size=8,
     ema_decay=0.999,
     cpu_bfloat16=True,
-    validate_every=1000,
+    validate_every=500,
     expected="30.2 dB on the validation clips, 32.3 on given frames",
 )

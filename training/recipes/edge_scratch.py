@@ -1,11 +1,14 @@
 """megan_edge from scratch: the whole network and all data from the first step.
 
     all      crops of 128x128
-    large    crops of 192x192, as in edge_cumulative.py
+    motion   the motion field alone: crops of 256x256 that pan and blur, the motion
+             taught by optical flow
+    large    the whole network again, on crops of 160x160 that sometimes pan
 
-The counterpart of edge_cumulative.py: the same final network, data and loss, and about
-the same wall time on 2 CPU cores, where its 2,000 steps of the half-wide network take
-as long as 1,200 of the whole one. On a GPU give ``--steps 60000 --batch_size 16``.
+The counterpart of edge_cumulative.py: the same final network, data, loss and last two
+stages, and in the first about the same wall time on 2 CPU cores, where 2,000 steps of
+the half-wide network take as long as 1,200 of the whole one. On a GPU give
+``--steps 60000 --batch_size 16``.
 """
 
 from keras_megan.megan import MEGAN
@@ -19,27 +22,48 @@ def build():
     return MEGAN.from_preset("megan_edge", load_weights=False)
 
 
-def task(crop, motion_weight, final_motion_weight):
-    """Crops of a size, and how much the photometric term weighs."""
-    return VideoTask(
-        validation_downscale="1",
-        sampling=SamplingSettings(crop=crop),
-        motion_weight=motion_weight,
-        final_motion_weight=final_motion_weight,
-    )
+TASK = VideoTask(
+    validation_downscale="1",
+    sampling=SamplingSettings(crop=128),
+    motion_weight=1.0,
+    final_motion_weight=0.1,
+)
 
+MOTION = Stage(
+    "motion",
+    1800,
+    1e-3,
+    layers=("interpolate",),
+    task=VideoTask(
+        sampling=SamplingSettings(
+            crop=256, candidate_share=0.25, pan=20, pan_share=0.6, shutter=0.8
+        ),
+        pixel_weight=0.0,
+        motion_weight=1.0,
+        final_motion_weight=1.0,
+        flow_weight=0.1,
+    ),
+)
+
+LARGE = Stage(
+    "large",
+    1400,
+    5e-4,
+    task=VideoTask(
+        sampling=SamplingSettings(crop=160, pan=20, pan_share=0.25, shutter=0.8),
+        motion_weight=0.2,
+        final_motion_weight=0.1,
+    ),
+)
 
 RECIPE = Recipe(
     name="edge_scratch",
-    task=task(128, 1.0, 0.1),
+    task=TASK,
     model=build,
-    stages=(
-        Stage("all", 5200, 1e-3, warmup_steps=200),
-        Stage("large", 1000, 3e-4, task=task(192, 0.1, 0.05)),
-    ),
+    stages=(Stage("all", 5200, 1e-3, warmup_steps=200), MOTION, LARGE),
     batch_size=8,
     ema_decay=0.999,
     cpu_bfloat16=True,
-    validate_every=1000,
+    validate_every=500,
     expected="30.2 dB on the validation clips, 32.3 on given frames",
 )

@@ -10,26 +10,13 @@ like any other. The first and the last convolution, next to the pixels, stay den
 preset megan_edge.
 """
 
-from keras_megan.megan import MEGAN
-from training.data.sampling import SamplingSettings
 from training.recipe import Recipe, Stage
+from training.recipes.finetune import TASK, build
 from training.sparsity import Sparsity
-from training.tasks.video import VideoTask
-
-
-def build():
-    """The trained megan_edge."""
-    return MEGAN.from_preset("megan_edge")
-
 
 RECIPE = Recipe(
     name="edge_sparse",
-    task=VideoTask(
-        validation_downscale="1",
-        sampling=SamplingSettings(crop=128),
-        motion_weight=0.2,
-        final_motion_weight=0.05,
-    ),
+    task=TASK,
     model=build,
     stages=(
         Stage("warm", 100, 1e-4),

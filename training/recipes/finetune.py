@@ -16,14 +16,16 @@ def build():
     return MEGAN.from_preset("megan_edge")
 
 
+TASK = VideoTask(
+    validation_downscale="1",
+    sampling=SamplingSettings(crop=128, pan=16, pan_share=0.25, shutter=0.8),
+    motion_weight=0.2,
+    final_motion_weight=0.05,
+)
+
 RECIPE = Recipe(
     name="finetune",
-    task=VideoTask(
-        validation_downscale="1",
-        sampling=SamplingSettings(crop=128),
-        motion_weight=0.2,
-        final_motion_weight=0.05,
-    ),
+    task=TASK,
     model=build,
     stages=(Stage("finetune", 1500, 5e-4),),
     batch_size=8,

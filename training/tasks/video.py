@@ -3,14 +3,16 @@
 Batch, per replica: ``low`` uint8 (B, 7, h, w, 3) and ``high`` uint8 (B, 7, 4h, 4w, 3).
 The network is given ``low[:, 0::2]``. Loss, per sample:
 
-    Charbonnier(all 7 frames)
+    pixel_weight * Charbonnier(all 7 frames)
     + motion_weight(step) * Charbonnier(moved small frames, low[:, 1::2])
+    + flow_weight * |motion field - teacher's|
 
 The second term asks of the network's motion field alone that neighbours moved to the
 middle look like the true middle frame. Through 4x more pixels and the whole trunk that
 lesson arrives very faintly, so a new motion field learns mostly from this term; it
 fades out because a field that is best for the picture need not be best for the moved
-pixels.
+pixels. With a pixel_weight of 0 that is all there is to learn, most of the network is
+never computed, and large crops cost little.
 
 Score: luma PSNR and SSIM of whole clips by the published protocol, with the average of
 all frames deciding which weights are best; given and new frames are told apart.
@@ -31,6 +33,7 @@ from keras_megan.losses import Charbonnier
 from keras_megan.video.find import find_clips
 from training.data.cache import ClipCache
 from training.data.sampling import Sampler, SamplingSettings
+from training.data.teacher import teacher_flow
 from training.errors import TrainingError
 from training.evaluation.clips import Clip, degrade, load_clip
 from training.evaluation.scoring import Summary, score_clip
@@ -38,6 +41,10 @@ from training.evaluation.scoring import Summary, score_clip
 #: The layer whose second input is the small frames moved to the middle; it is there
 #: under this name after pruning too.
 MOTION_LAYER = "all_images"
+#: The layer that estimates it, in a network that has not been pruned.
+MOTION_FIELD = "interpolate"
+#: Squared pixels: flow errors far below a tenth of a pixel are the teacher's own.
+FLOW_SOFTNESS = 1e-2
 
 
 @dataclass(frozen=True)
@@ -46,30 +53,49 @@ class VideoTask:
 
     Attributes:
         sampling: How samples are drawn.
+        pixel_weight: Of the output's Charbonnier; 0: the motion field alone is trained
+            (name its layer in `Stage.layers`).
         motion_weight: Of the photometric term at the beginning of each stage; 0 leaves
             it out.
         final_motion_weight: At the stage's end; in between it falls linearly.
+        flow_weight: Of the distance, in pixels, between the motion field and that of
+            `training.data.teacher`; 0 leaves it out.
         charbonnier: epsilon squared.
         validation_frames: Frames used of each validation clip, from its beginning.
         validation_downscale: "auto", "1" or "2"; see `training.evaluate`.
     """
 
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    pixel_weight: float = 1.0
     motion_weight: float = 0.0
     final_motion_weight: float = 0.0
+    flow_weight: float = 0.0
     charbonnier: float = 1e-6
     validation_frames: int | None = 25
     validation_downscale: str = "auto"
 
     score_name = "psnr"
 
+    @property
+    def learns_motion(self) -> bool:
+        """Whether anything is asked of the motion field itself."""
+        return self.motion_weight > 0 or self.flow_weight > 0 or self.pixel_weight <= 0
+
     def open(self, data: str, report: Callable[[str], None]) -> ClipCache:
         """The training data; decodes it on first use."""
         return ClipCache(data, report)
 
     def sampler(self, data: ClipCache, seed: int, fraction: float) -> Callable:
-        """n -> (low, high), uint8."""
-        return Sampler(data, self.sampling, seed, fraction).sample
+        """n -> (low, high), uint8; with a ``flow_weight`` also the teacher's flow."""
+        sample = Sampler(data, self.sampling, seed, fraction).sample
+        if self.flow_weight <= 0:
+            return sample
+
+        def with_teacher(number):
+            low, high = sample(number)
+            return low, high, teacher_flow(high)
+
+        return with_teacher
 
     def inputs(self, sample: Callable, count: int = 32) -> np.ndarray:
         """float32 (count, T, h, w, 3): inputs for importances that look at data."""
@@ -82,47 +108,79 @@ class VideoTask:
         return (self.sampling.num_inputs, side, side, 3)
 
     def with_auxiliary(self, model: keras.Model) -> keras.Model:
-        """The network with what the loss needs beside its output."""
-        if self.motion_weight <= 0:
+        """The network with what the loss needs: a dict of tensors, or its output."""
+        if not self.learns_motion:
             return model
-        try:
-            moved = model.get_layer(MOTION_LAYER).input[1]
-        except (ValueError, TypeError, IndexError) as error:
-            raise TrainingError(
-                f"motion_weight needs a network whose layer '{MOTION_LAYER}' takes the "
-                "moved frames as its second input; this one has none. Set it to 0."
-            ) from error
-        return keras.Model(model.input, [model.output, moved])
+        outputs = {}
+        if self.pixel_weight > 0:
+            outputs["output"] = model.output
+            try:
+                outputs["moved"] = model.get_layer(MOTION_LAYER).input[1]
+            except (ValueError, TypeError, IndexError) as error:
+                raise TrainingError(
+                    f"motion_weight needs a network whose layer '{MOTION_LAYER}' takes "
+                    "the moved frames as its second input; this one has none. Set it "
+                    "to 0."
+                ) from error
+        if self.pixel_weight <= 0 or self.flow_weight > 0:
+            outputs.update(_motion_alone(model))
+        return keras.Model(model.input, outputs)
 
     def losses(self, network: keras.Model, batch, progress) -> dict:
         """Loss of every sample of a batch.
 
         Args:
             network: From ``with_auxiliary``.
-            batch: (low, high).
+            batch: (low, high), with a ``flow_weight`` also the teacher's flow.
             progress: float32 scalar, 0 at the stage's beginning, 1 at its end.
 
         Returns:
             Name -> (B,) float32. ``"loss"`` is what is minimised.
         """
-        low, high = (ops.cast(frames, "float32") / 255.0 for frames in batch)
+        low, high = (ops.cast(frames, "float32") / 255.0 for frames in batch[:2])
         outputs = network(low[:, 0::2], training=True)
         loss = Charbonnier(self.charbonnier, reduction=None)
-        if self.motion_weight <= 0:
-            return {"loss": _per_sample(loss(high, outputs))}
-        output, moved = outputs
-        pixels = _per_sample(loss(high, output))
+        if not self.learns_motion:
+            return {"loss": self.pixel_weight * _per_sample(loss(high, outputs))}
         middle = low[:, 1::2]
-        moved = ops.reshape(ops.cast(moved, "float32"), ops.shape(middle))
+        moved = ops.reshape(ops.cast(outputs["moved"], "float32"), ops.shape(middle))
         motion = _per_sample(loss(middle, moved))
         weight = self.motion_weight + progress * (
             self.final_motion_weight - self.motion_weight
         )
-        return {"loss": pixels + weight * motion, "pixels": pixels, "motion": motion}
+        losses = {"motion": motion}
+        total = weight * motion
+        if self.flow_weight > 0:
+            losses["flow"] = _distance(batch[2], outputs["flow"])
+            total = total + self.flow_weight * losses["flow"]
+        if self.pixel_weight > 0:
+            losses["pixels"] = _per_sample(loss(high, outputs["output"]))
+            total = total + self.pixel_weight * losses["pixels"]
+        return {"loss": total, **losses}
 
     def validator(self, folder: str) -> "ClipValidator":
         """Scores networks on the clips of a folder."""
         return ClipValidator(self, folder)
+
+
+def _motion_alone(model: keras.Model) -> dict:
+    """Flow and moved frames of a network, without the features that move along."""
+    try:
+        layer = model.get_layer(MOTION_FIELD)
+        features, images = layer.input
+        flow, mask, _ = layer.branch.estimate(features, images)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise TrainingError(
+            "flow_weight, or a pixel_weight of 0, needs a MEGAN with "
+            f"alignment='window' and its layer '{MOTION_FIELD}'; this network has none."
+        ) from error
+    return {"flow": flow, "moved": layer.branch.move_images(images, flow, mask)}
+
+
+def _distance(truth, flow):
+    """(B,): mean Charbonnier distance of displacements (B, T-1, h, w, 4) and flow."""
+    flow = ops.reshape(ops.cast(flow, "float32"), ops.shape(truth))
+    return _per_sample(Charbonnier(FLOW_SOFTNESS, reduction=None)(truth, flow))
 
 
 def _per_sample(values):
