@@ -1,13 +1,12 @@
-"""megan_edge by cumulative training: half its width on a quarter of the data first.
+"""megan_edge by cumulative training: half its width on half of the data first.
 
     half     half the channels, half of the clips
     whole    widened exactly to megan_edge, all clips
-    motion   the motion field alone, as in edge_scratch.py
-    large    the whole network on larger crops, as in edge_scratch.py
+    motion, large, motion_again, large_again    as in edge_scratch.py
 
 A step of the half-wide network costs less than a third of the multiply-adds, so much
 is learned cheaply before the whole network sees all data. The final network, the loss
-and the last two stages are those of edge_scratch.py;
+and the last four stages are those of edge_scratch.py;
 `python -m training.curves --runs A,B` compares them by multiply-adds of training.
 
 Source: cumulative training: the data grow and the network with them (Net2Net, Chen et
@@ -17,7 +16,7 @@ al., ICLR 2016).
 from keras_megan.megan import MEGAN
 from training.changes import widen
 from training.recipe import Recipe, Stage
-from training.recipes.edge_scratch import LARGE, MOTION, TASK
+from training.recipes.edge_scratch import FINAL, TASK
 
 
 def halved(config):
@@ -54,8 +53,7 @@ RECIPE = Recipe(
             final_learning_rate=0.3,
         ),
         Stage("whole", 4000, 1e-3, changes=(widen(factor=2),)),
-        MOTION,
-        LARGE,
+        *FINAL,
     ),
     batch_size=8,
     ema_decay=0.999,

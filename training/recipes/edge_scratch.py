@@ -4,9 +4,10 @@
     motion   the motion field alone: crops of 256x256 that pan and blur, the motion
              taught by optical flow
     large    the whole network again, on crops of 160x160 that sometimes pan
+    motion_again, large_again    once more
 
-The counterpart of edge_cumulative.py: the same final network, data, loss and last two
-stages, and in the first about the same wall time on 2 CPU cores, where 2,000 steps of
+The counterpart of edge_cumulative.py: the same final network, data, loss and last four
+stages, and before them about the same wall time on 2 CPU cores, where 2,000 steps of
 the half-wide network take as long as 1,200 of the whole one. On a GPU give
 ``--steps 60000 --batch_size 16``.
 """
@@ -29,38 +30,54 @@ TASK = VideoTask(
     final_motion_weight=0.1,
 )
 
-MOTION = Stage(
-    "motion",
-    1800,
-    1e-3,
-    layers=("interpolate",),
-    task=VideoTask(
-        sampling=SamplingSettings(
-            crop=256, candidate_share=0.25, pan=20, pan_share=0.6, shutter=0.8
-        ),
-        pixel_weight=0.0,
-        motion_weight=1.0,
-        final_motion_weight=1.0,
-        flow_weight=0.1,
-    ),
-)
 
-LARGE = Stage(
-    "large",
-    1400,
-    5e-4,
-    task=VideoTask(
-        sampling=SamplingSettings(crop=160, pan=20, pan_share=0.25, shutter=0.8),
-        motion_weight=0.2,
-        final_motion_weight=0.1,
-    ),
+def motion(name, steps, pan_share):
+    """A stage that teaches the motion field alone, by optical flow."""
+    return Stage(
+        name,
+        steps,
+        1e-3,
+        layers=("interpolate",),
+        task=VideoTask(
+            sampling=SamplingSettings(
+                crop=256, candidate_share=0.25, pan=20, pan_share=pan_share, shutter=0.8
+            ),
+            pixel_weight=0.0,
+            motion_weight=1.0,
+            final_motion_weight=1.0,
+            flow_weight=0.1,
+        ),
+    )
+
+
+def large(name, steps):
+    """A stage of the whole network on larger crops."""
+    return Stage(
+        name,
+        steps,
+        5e-4,
+        task=VideoTask(
+            sampling=SamplingSettings(crop=160, pan=20, pan_share=0.25, shutter=0.8),
+            motion_weight=0.2,
+            final_motion_weight=0.1,
+            flow_weight=0.05,
+        ),
+    )
+
+
+#: What follows on the first training of the whole network.
+FINAL = (
+    motion("motion", 1800, 0.6),
+    large("large", 600),
+    motion("motion_again", 1000, 0.4),
+    large("large_again", 700),
 )
 
 RECIPE = Recipe(
     name="edge_scratch",
     task=TASK,
     model=build,
-    stages=(Stage("all", 5200, 1e-3, warmup_steps=200), MOTION, LARGE),
+    stages=(Stage("all", 5200, 1e-3, warmup_steps=200), *FINAL),
     batch_size=8,
     ema_decay=0.999,
     cpu_bfloat16=True,
