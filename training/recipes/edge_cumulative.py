@@ -2,11 +2,11 @@
 
     half     half the channels, half of the clips
     whole    widened exactly to megan_edge, all clips
-    motion, large, motion_again, large_again    as in edge_scratch.py
+    motion, large, motion_again, large_again, motion_last    as in edge_scratch.py
 
 A step of the half-wide network costs less than a third of the multiply-adds, so much
 is learned cheaply before the whole network sees all data. The final network, the loss
-and the last four stages are those of edge_scratch.py;
+and the last five stages are those of edge_scratch.py;
 `python -m training.curves --runs A,B` compares them by multiply-adds of training.
 
 Source: cumulative training: the data grow and the network with them (Net2Net, Chen et

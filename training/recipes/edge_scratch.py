@@ -4,9 +4,9 @@
     motion   the motion field alone: crops of 256x256 that pan and blur, the motion
              taught by optical flow
     large    the whole network again, on crops of 160x160 that sometimes pan
-    motion_again, large_again    once more
+    motion_again, large_again, motion_last    in turns
 
-The counterpart of edge_cumulative.py: the same final network, data, loss and last four
+The counterpart of edge_cumulative.py: the same final network, data, loss and last five
 stages, and before them about the same wall time on 2 CPU cores, where 2,000 steps of
 the half-wide network take as long as 1,200 of the whole one. On a GPU give
 ``--steps 60000 --batch_size 16``.
@@ -71,6 +71,7 @@ FINAL = (
     large("large", 600),
     motion("motion_again", 1000, 0.4),
     large("large_again", 700),
+    motion("motion_last", 700, 0.35),
 )
 
 RECIPE = Recipe(

@@ -31,7 +31,7 @@ RECIPE = Recipe(
     stages=(
         Stage(
             "lean",
-            1500,
+            1000,
             7e-4,
             changes=(
                 prune(widths={FEATURES: 32}),
@@ -40,7 +40,7 @@ RECIPE = Recipe(
         ),
         Stage(
             "nano",
-            2000,
+            1500,
             7e-4,
             changes=(prune(macs=8e9, input_shape=FRAMES, round_to=4, keep=KEPT),),
         ),
