@@ -203,18 +203,23 @@ class Sampler:
         if pan == (0, 0):
             frames = slice(first, first + stride * steps + 1, stride)
             return clip.frames[frames, top : top + crop, left : left + crop]
+        numbers = range(first, first + stride * steps + 1, stride)
         exposure = random.uniform(0.0, self.settings.shutter)
-        taps = max(1, min(MOST_TAPS, int(exposure * max(map(abs, pan)))))
+        return self._panned(clip.frames, numbers, (top, left), pan, exposure)
+
+    def _panned(self, frames, numbers, corner, pan, exposure) -> np.ndarray:
+        """Crops that move by ``pan`` per frame and are blurred while exposed."""
+        crop, pan = self.settings.crop, np.array(pan)
+        taps = max(1, min(MOST_TAPS, int(exposure * np.abs(pan).max())))
         # Backwards along an axis means to begin at the far end.
-        corner = np.array([top, left]) + np.maximum(0, -np.array(pan)) * (steps + 1)
-        high = np.empty((steps + 1, crop, crop, 3), np.uint8)
-        for k in range(steps + 1):
-            frame = clip.frames[first + stride * k]
+        corner = np.array(corner) + np.maximum(0, -pan) * len(numbers)
+        high = np.empty((len(numbers), crop, crop, 3), np.uint8)
+        for k, number in enumerate(numbers):
             seen = np.zeros((crop, crop, 3), np.uint16)
             for tap in range(taps):
-                moved = np.rint(np.array(pan) * (k + exposure * tap / taps))
-                y, x = corner + moved.astype(int)
-                seen += frame[y : y + crop, x : x + crop]
+                moved = np.rint(pan * (k + exposure * tap / taps)).astype(int)
+                y, x = corner + moved
+                seen += frames[number, y : y + crop, x : x + crop]
             high[k] = (seen + taps // 2) // taps
         return high
 
