@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from keras_megan.errors import run_program as guarded
 from tests.training.conftest import run_program
 from training.errors import TrainingError
-from training.errors import run_program as guarded
 from training.recipe import Recipe, Stage, load_recipe
 from training.run_folder import begin_run
 from training.strategies import check_tf_config, make_strategy

@@ -12,8 +12,8 @@ def main():
     path = sys.argv.pop(1)
     from absl import app
 
+    from keras_megan.errors import run_program
     from training import cumulative, train
-    from training.errors import run_program
 
     run_stage = cumulative.run_stage
 
