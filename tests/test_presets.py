@@ -63,7 +63,7 @@ def edit(folder, **changes):
 
 # === What ships =======================================================================
 def test_every_shipped_preset_has_a_description_builds_and_is_small():
-    assert set(MEGAN.presets) >= {"megan_base", "megan_edge"}
+    assert set(MEGAN.presets) >= {"megan_base", "megan_edge", "megan_nano"}
     for name, description in MEGAN.presets.items():
         assert description and "\n" not in description
         model = MEGAN.from_preset(name, load_weights=False)
@@ -79,6 +79,23 @@ def test_shipped_weights_are_the_ones_their_configs_name():
         assert has_weights == (named["weights_sha256"] is not None)
         if has_weights:
             MEGAN.from_preset(name)
+
+
+def test_megan_nano_is_within_its_budget_and_moves_frames():
+    nano = MEGAN.from_preset("megan_nano")
+    assert net2net.count_macs(nano, (4, 64, 112, 3)) <= 8e9
+    assert nano.count_params() < 0.4 * 589_133
+    # A textured scene that moves 2 pixels to the right per frame.
+    scene = np.random.default_rng(0).uniform(size=(1, 32, 96, 3)).astype("float32")
+    scene = keras.ops.average_pool(scene, 3, strides=1, padding="same")
+    moving = np.stack([scene[:, :, 16 - 4 * k : 80 - 4 * k] for k in range(4)], axis=1)
+    output = np.asarray(nano(moving))
+    assert output.shape == (1, 7, 128, 256, 3) and np.isfinite(output).all()
+    between = scene[:, 8:-8, 14 + 8 : 78 - 8]
+    small = keras.ops.average_pool(output[:, 1], 4)[:, 8:-8, 8:-8]
+    average = (moving[:, 0] + moving[:, 1])[:, 8:-8, 8:-8] / 2
+    errors = [float(np.mean((x - between) ** 2)) for x in (small, average)]
+    assert errors[0] < 0.5 * errors[1]
 
 
 # === Saving and loading ===============================================================
