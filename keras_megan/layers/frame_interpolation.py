@@ -179,24 +179,25 @@ class WindowInterpolation(Composite):
             filters, 3, padding="same", dtype=dtype, name="correct"
         )
 
-    def estimate(self, features, images):
+    def _estimate(self, features, left_image, right_image):
         """Flow, mask and context of the frames between; see `MotionField`."""
         pyramid = self.pyramid(self.activation(self.embed(features)))
         return self.motion(
             [self.left(level) for level in pyramid],
             [self.right(level) for level in pyramid],
-            self.left(images),
-            self.right(images),
+            left_image,
+            right_image,
         )
 
-    def move_images(self, images, flow, mask):
-        """The images between alone: (B*(n-1), H, W, 3)."""
-        sides = self.sample(self.left(images), self.right(images), flow)
-        return self.blend(*sides, mask, flow)
+    def motion_alone(self, features, images):
+        """Flow (B*(n-1), H, W, 4) and images between, without moving the features."""
+        sides = self.left(images), self.right(images)
+        flow, mask, _ = self._estimate(features, *sides)
+        return flow, self.blend(*self.sample(*sides, flow), mask, flow)
 
     def call(self, features, images):
-        flow, mask, context = self.estimate(features, images)
         left_image, right_image = self.left(images), self.right(images)
+        flow, mask, context = self._estimate(features, left_image, right_image)
         join = self.concatenate
         left, right = self.sample(
             join([self.left(features), left_image]),

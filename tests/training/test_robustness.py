@@ -196,13 +196,18 @@ def test_detection_is_measured_on_attacks_that_succeed(images):
     clean, (attacked, found) = doubt(images)[0], doubt(changed)
     fooled = found != labels[4:]
     assert 0 < fooled.sum()
-    (row,) = (
-        row
-        for row in results
-        if (row["attack"], row["detector"]) == ("fgsm", "single")
-        and row["score"] == "inconsistency"
-        and row["epsilon"] == 32
-    )
+
+    def of_single(score):
+        (row,) = (
+            row
+            for row in results
+            if (row["attack"], row["detector"]) == ("fgsm", "single")
+            and row["score"] == score
+            and row["epsilon"] == 32
+        )
+        return row
+
+    row = of_single("inconsistency")
     assert row["succeeded"] == fooled.sum()
     assert row["accuracy"] == pytest.approx(1 - fooled.mean())
     assert row["auroc"] == pytest.approx(auroc(clean, attacked[fooled]), abs=0.02)
@@ -212,13 +217,7 @@ def test_detection_is_measured_on_attacks_that_succeed(images):
     grid, rates = row["roc"]
     assert len(grid) == len(rates) == 101 and rates == sorted(rates)
     assert np.mean(rates) == pytest.approx(row["auroc"], abs=0.02)
-    (coarse,) = (
-        row
-        for row in results
-        if (row["attack"], row["detector"]) == ("fgsm", "single")
-        and row["score"] == "vote_disagreement"
-        and row["epsilon"] == 32
-    )
+    coarse = of_single("vote_disagreement")
     # One network never disagrees with itself: all scores are equal.
     assert coarse["auroc"] == 0.5 and coarse["true_positive_rate"] == 0.0
     np.testing.assert_allclose(*coarse["roc"], atol=1e-9)

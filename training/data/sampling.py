@@ -200,26 +200,25 @@ class Sampler:
         pan = self._pan(height, width, random)
         top, left = self._place(clip.detail, height, width, pan, random)
         crop = self.settings.crop
+        frames = clip.frames[first : first + stride * steps + 1 : stride]
         if pan == (0, 0):
-            frames = slice(first, first + stride * steps + 1, stride)
-            return clip.frames[frames, top : top + crop, left : left + crop]
-        numbers = range(first, first + stride * steps + 1, stride)
+            return frames[:, top : top + crop, left : left + crop]
         exposure = random.uniform(0.0, self.settings.shutter)
-        return self._panned(clip.frames, numbers, (top, left), pan, exposure)
+        return self._panned(frames, (top, left), pan, exposure)
 
-    def _panned(self, frames, numbers, corner, pan, exposure) -> np.ndarray:
+    def _panned(self, frames, corner, pan, exposure) -> np.ndarray:
         """Crops that move by ``pan`` per frame and are blurred while exposed."""
         crop, pan = self.settings.crop, np.array(pan)
         taps = max(1, min(MOST_TAPS, int(exposure * np.abs(pan).max())))
         # Backwards along an axis means to begin at the far end.
-        corner = np.array(corner) + np.maximum(0, -pan) * len(numbers)
-        high = np.empty((len(numbers), crop, crop, 3), np.uint8)
-        for k, number in enumerate(numbers):
+        corner = np.array(corner) + np.maximum(0, -pan) * len(frames)
+        high = np.empty((len(frames), crop, crop, 3), np.uint8)
+        for k, frame in enumerate(frames):
             seen = np.zeros((crop, crop, 3), np.uint16)
             for tap in range(taps):
                 moved = np.rint(pan * (k + exposure * tap / taps)).astype(int)
                 y, x = corner + moved
-                seen += frames[number, y : y + crop, x : x + crop]
+                seen += frame[y : y + crop, x : x + crop]
             high[k] = (seen + taps // 2) // taps
         return high
 

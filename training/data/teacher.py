@@ -20,7 +20,8 @@ Sources: Kroeger et al., Fast Optical Flow using Dense Inverse Search, ECCV 2016
 import cv2
 import numpy as np
 
-_SCALE = 4
+from training.data.sampling import SCALE
+
 #: Size at which flow is estimated, as a divisor of the frames' own.
 _REDUCTION = 2
 
@@ -45,12 +46,12 @@ def teacher_flow(high: np.ndarray) -> np.ndarray:
     ]
     # An estimator keeps buffers; one of its own makes this safe in several threads.
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    small = (width // _SCALE, height // _SCALE)
+    small = (width // SCALE, height // SCALE)
 
     def between(middle, neighbour):
         flow = search.calc(grey[middle], grey[neighbour], None)
         flow = cv2.resize(flow, small, interpolation=cv2.INTER_AREA)
-        return flow[..., ::-1] * (_REDUCTION / _SCALE)
+        return flow[..., ::-1] * (_REDUCTION / SCALE)
 
     missing = range(1, len(high), 2)
     pairs = [(between(i, i - 1), between(i, i + 1)) for i in missing]

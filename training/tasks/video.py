@@ -111,19 +111,12 @@ class VideoTask:
         """The network with what the loss needs: a dict of tensors, or its output."""
         if not self.learns_motion:
             return model
-        outputs = {}
+        if self.pixel_weight <= 0 or self.flow_weight > 0:
+            outputs = _motion_alone(model)
+        else:
+            outputs = {"moved": _moved_frames(model)}
         if self.pixel_weight > 0:
             outputs["output"] = model.output
-            try:
-                outputs["moved"] = model.get_layer(MOTION_LAYER).input[1]
-            except (ValueError, TypeError, IndexError) as error:
-                raise TrainingError(
-                    f"motion_weight needs a network whose layer '{MOTION_LAYER}' takes "
-                    "the moved frames as its second input; this one has none. Set it "
-                    "to 0."
-                ) from error
-        if self.pixel_weight <= 0 or self.flow_weight > 0:
-            outputs.update(_motion_alone(model))
         return keras.Model(model.input, outputs)
 
     def losses(self, network: keras.Model, batch, progress) -> dict:
@@ -163,18 +156,28 @@ class VideoTask:
         return ClipValidator(self, folder)
 
 
+def _moved_frames(model: keras.Model):
+    """The moved frames that the network itself makes on its way to the output."""
+    try:
+        return model.get_layer(MOTION_LAYER).input[1]
+    except (ValueError, TypeError, IndexError) as error:
+        raise TrainingError(
+            f"motion_weight needs a network whose layer '{MOTION_LAYER}' takes the "
+            "moved frames as its second input; this one has none. Set it to 0."
+        ) from error
+
+
 def _motion_alone(model: keras.Model) -> dict:
     """Flow and moved frames of a network, without the features that move along."""
     try:
         layer = model.get_layer(MOTION_FIELD)
-        features, images = layer.input
-        flow, mask, _ = layer.branch.estimate(features, images)
+        flow, moved = layer.branch.motion_alone(*layer.input)
     except (ValueError, TypeError, AttributeError) as error:
         raise TrainingError(
             "flow_weight, or a pixel_weight of 0, needs a MEGAN with "
             f"alignment='window' and its layer '{MOTION_FIELD}'; this network has none."
         ) from error
-    return {"flow": flow, "moved": layer.branch.move_images(images, flow, mask)}
+    return {"flow": flow, "moved": moved}
 
 
 def _distance(truth, flow):
