@@ -126,10 +126,17 @@ class Recipe:
         return json.loads(json.dumps(dataclasses.asdict(self), default=_by_name))
 
     def with_steps(self, steps: int) -> "Recipe":
-        """The same recipe in ``steps`` steps altogether, stages in proportion."""
-        total = sum(stage.steps for stage in self.stages)
+        """The same recipe in ``steps`` steps altogether.
+
+        Stages change in proportion; their warm-ups become shorter, never longer.
+        """
+        share = steps / sum(stage.steps for stage in self.stages)
         stages = tuple(
-            dataclasses.replace(stage, steps=max(1, round(stage.steps * steps / total)))
+            dataclasses.replace(
+                stage,
+                steps=max(1, round(stage.steps * share)),
+                warmup_steps=round(stage.warmup_steps * min(1.0, share)),
+            )
             for stage in self.stages
         )
         return dataclasses.replace(self, stages=stages)

@@ -4,19 +4,22 @@ A stage that cannot begin should not be found out after hours of the stages befo
 
 - fractions of the data must not shrink: subsets are nested, and training is cumulative;
 - a step that says widen must not make anything narrower. Widths are compared with those
-  of the network that will be there, by doing all changes once to an untrained one. What
-  follows a pruning by data cannot be known before and is left to its stage.
+  of the network that will be there, by doing all changes once to an untrained one;
+- layers that alone are to learn must be there. What follows a pruning by data cannot be
+  known before and is left to its stage.
 """
 
 from keras_megan.net2net import Importance
 from training.errors import TrainingError
 from training.recipe import Recipe
+from training.step import learning_variables
 
 
 def check_recipe(recipe: Recipe) -> None:
     """Raises a `TrainingError`, one line, if a later stage could not begin."""
     check_fractions(recipe)
     check_growth(recipe)
+    check_networks(recipe)
 
 
 def check_fractions(recipe: Recipe) -> None:
@@ -33,26 +36,37 @@ def check_fractions(recipe: Recipe) -> None:
 
 
 def check_growth(recipe: Recipe) -> None:
-    """Steps that widen make nothing narrower."""
-    changes = [(stage, change) for stage in recipe.stages for change in stage.changes]
-    for stage, change in changes:
-        factor = change.options.get("factor")
-        if change.policy == "widen" and factor is not None and not factor > 1:
-            raise _shrinks(stage, f"by a factor of {factor:g}, which is not above 1")
-    if not any(c.policy == "widen" and c.options.get("widths") for _, c in changes):
-        return
-    model = recipe.model()
-    for stage, change in changes:
-        if change.importance is not None or isinstance(
-            change.options.get("importance"), Importance
-        ):
+    """Factors of steps that widen are above 1."""
+    for stage in recipe.stages:
+        for change in stage.changes:
+            factor = change.options.get("factor")
+            if change.policy == "widen" and factor is not None and not factor > 1:
+                how = f"by a factor of {factor:g}, which is not above 1"
+                raise _shrinks(stage, how)
+
+
+def check_networks(recipe: Recipe) -> None:
+    """Every stage's network can be made, and has the layers that are to learn."""
+    stages = recipe.stages
+    changes = [change for stage in stages for change in stage.changes]
+    if not any(c.options.get("widths") for c in changes if c.policy == "widen"):
+        if not any(stage.layers for stage in stages):
             return
-        try:
-            model = change.plan(model, _no_data).apply()
-        except TrainingError as error:
-            raise TrainingError(
-                f"Stage '{stage.name}' of recipe '{recipe.name}' cannot begin: {error}"
-            ) from error
+    model = recipe.model()
+    for stage in stages:
+        for change in stage.changes:
+            if change.importance is not None or isinstance(
+                change.options.get("importance"), Importance
+            ):
+                return
+            try:
+                model = change.plan(model, _no_data).apply()
+            except TrainingError as error:
+                raise TrainingError(
+                    f"Stage '{stage.name}' of recipe '{recipe.name}' cannot begin: "
+                    f"{error}"
+                ) from error
+        learning_variables(model, stage)
 
 
 def _shrinks(stage, how: str) -> TrainingError:

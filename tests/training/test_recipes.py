@@ -26,6 +26,7 @@ def test_each_recipe_loads_under_its_name_and_is_data(path):
     halved = recipe.with_steps(sum(stage.steps for stage in recipe.stages) // 2)
     for before, after in zip(recipe.stages, halved.stages, strict=True):
         assert after.steps == pytest.approx(before.steps / 2, abs=1)
+        assert after.warmup_steps == pytest.approx(before.warmup_steps / 2, abs=1)
 
 
 def test_cumulative_and_scratch_end_in_the_same_network():

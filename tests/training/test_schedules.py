@@ -169,6 +169,14 @@ def test_a_widen_step_that_makes_narrower_is_refused_before_training():
         check_recipe(recipe(unknown))
 
 
+def test_layers_that_a_later_network_does_not_have_are_refused_before_training():
+    deeper = changes.deepen(after="block1_relu1", name="new")
+    known = Stage("known", 1, 1.0, changes=(deeper,), layers=("new",))
+    check_recipe(recipe(Stage("a", 1, 1.0), known))
+    with pytest.raises(TrainingError, match="'early' trains the layer 'new', which"):
+        check_recipe(recipe(Stage("early", 1, 1.0, layers=("new",)), known))
+
+
 @pytest.mark.parametrize(
     "name", ["vgg_cifar_cumulative", "vgg_cifar_lean", "vgg_ci", "edge_cumulative"]
 )
