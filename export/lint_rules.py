@@ -79,6 +79,24 @@ def _custom_operation(graph):
             )
 
 
+# Up to six axes XNNPACK computes these instead of TFLite's own kernels; with seven it
+# fails, and the whole file with it.
+AT_MOST_SIX_AXES = set("MEAN REDUCE_MAX REDUCE_MIN SOFTMAX SUM".split())
+
+
+@rule("seven axes", targets=("cpu",))
+def _seven_axes(graph):
+    for op in named(graph, *AT_MOST_SIX_AXES):
+        if op.inputs[0].rank > 6:
+            yield Trouble(
+                op,
+                op.inputs[0],
+                f"{op.name} of {shape_text(op.inputs[0])}, which has "
+                f"{op.inputs[0].rank} axes; the CPU runtime refuses files that reduce "
+                "more than six. Fold axes together.",
+            )
+
+
 @rule("resize flags")
 def _resize_flags(graph):
     for op in named(graph, "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"):

@@ -77,16 +77,19 @@ def deformable_conv2d(inputs, offsets, masks, kernel, bias=None, dilation_rate=1
             (kernel_height, kernel_width),
             dilation_rate,
         )
+        # Pixels in one axis: LiteRT sums tensors of at most six.
         neighbours = ops.reshape(
             ops.take(blocks, block_index, axis=0),
-            (batch, height, width, groups, kernel_width, 4, group_channels),
+            (-1, groups, kernel_width, 4, group_channels),
         )
-        weights = ops.expand_dims(ops.cast(weights, inputs.dtype), -1)
+        weights = ops.reshape(
+            ops.cast(weights, inputs.dtype), (-1, groups, kernel_width, 4, 1)
+        )
         sampled_rows.append(ops.sum(neighbours * weights, axis=-2))
 
     # Joining the rows by a concatenation keeps the loop over channels, in the code that
     # XLA makes of all the above, an innermost loop of its own: faster than one piece.
-    samples = ops.concatenate(sampled_rows, axis=3)
+    samples = ops.concatenate(sampled_rows, axis=1)
     samples = ops.reshape(samples, (-1, kernel_height * kernel_width * channels))
     kernel = ops.reshape(
         ops.cast(kernel, inputs.dtype),

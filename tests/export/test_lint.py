@@ -4,16 +4,21 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras import layers
+from keras import layers, ops
 
 from export.errors import ExportError
 from export.lint import RULES, TARGETS, layer_of, lint, summary
-from export.lint_rules import DISTINCT, REFUSED_OPERATIONS, TRIED_OPERATIONS
+from export.lint_rules import (
+    AT_MOST_SIX_AXES,
+    DISTINCT,
+    REFUSED_OPERATIONS,
+    TRIED_OPERATIONS,
+)
 from export.lint_traps import ELEMENTWISE
 from export.runtime import find_vulkan_driver, run_on_cpu, run_on_gpu
 from tests.export import tiny_graphs
 from tests.export.tiny_graphs import CLIP, IMAGE, convert
-from tests.export.traps import CASES, REFUSED, indices
+from tests.export.traps import CASES, REFUSED, SEVEN, indices
 
 CLEAN = [
     pytest.param(twin, id=f"{name}, twin {number}")
@@ -99,6 +104,33 @@ def test_flex_operations_are_refused_on_cpus_too(rng, tmp_path):
     path.write_bytes(CASES["flex"].trap())
     with pytest.raises(RuntimeError, match="Select TensorFlow op"):
         run_on_cpu(path, sample_inputs(path, rng))
+
+
+@pytest.mark.parametrize("axes", [6, 7])
+@pytest.mark.parametrize("operation", sorted(AT_MOST_SIX_AXES))
+def test_the_cpu_reduces_six_axes_and_refuses_files_with_seven(
+    operation, axes, rng, tmp_path
+):
+    reduce = {
+        "MEAN": lambda x: ops.mean(x, axis=-2),
+        "REDUCE_MAX": lambda x: ops.max(x, axis=-2),
+        "REDUCE_MIN": lambda x: ops.min(x, axis=-2),
+        "SOFTMAX": ops.softmax,
+        "SUM": lambda x: ops.sum(x, axis=-2),
+    }[operation]
+    shape = SEVEN[-axes:]
+    flatbuffer = convert(lambda x: reduce(ops.reshape(x, shape) * 2.0), IMAGE)
+    assert operation in summary(flatbuffer).operations
+    path = tmp_path / "graph.tflite"
+    path.write_bytes(flatbuffer)
+    inputs = sample_inputs(path, rng)
+    found = [f.operation for f in lint(flatbuffer, "cpu")]
+    if axes == 6:
+        assert not found and len(run_on_cpu(path, inputs)) == 1
+    else:
+        assert found == [operation]
+        with pytest.raises(RuntimeError, match="failed to prepare"):
+            run_on_cpu(path, inputs)
 
 
 @pytest.mark.parametrize("operation", REFUSED_OPERATIONS)

@@ -17,6 +17,9 @@ from tests.export.tiny_graphs import (
     with_options,
 )
 
+#: The numbers of an image in seven axes.
+SEVEN = (1, 2, 4, 2, 2, 2, 4)
+
 
 def indices(*shape):
     return tf.TensorSpec(shape, tf.int32)
@@ -84,6 +87,13 @@ CASES = {
         "refused",
         graph(lambda x: tf.image.resize(x, (16, 16), "bicubic"), IMAGE, flex=True),
         graph(lambda x: tf.image.resize(x, (16, 16), "bilinear"), IMAGE, flex=True),
+    ),
+    "a sum in seven axes": case(
+        "seven axes",
+        "SUM",
+        "refused",
+        graph(lambda x: ops.sum(ops.reshape(x, SEVEN) * 2.0, axis=-2), IMAGE),
+        graph(lambda x: ops.sum(x * 2.0, axis=-2), IMAGE),
     ),
     "resize with both flags": case(
         "resize flags",

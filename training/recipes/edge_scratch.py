@@ -71,7 +71,7 @@ FINAL = (
     large("large", 600),
     motion("motion_again", 1000, 0.4),
     large("large_again", 700),
-    motion("motion_last", 700, 0.35),
+    motion("motion_last", 1200, 0.35),
 )
 
 RECIPE = Recipe(
