@@ -114,8 +114,12 @@ class Recipe:
                 f"The stages of recipe '{self.name}' need different names; received "
                 f"{', '.join(names)}."
             )
-        if self.batch_size < 1:
-            raise TrainingError(f"batch_size must be >= 1; received {self.batch_size}.")
+        counts = ("batch_size", "log_every", "validate_every", "save_every", "keep")
+        for name in counts:
+            if getattr(self, name) < 1:
+                raise TrainingError(
+                    f"{name} must be >= 1; received {getattr(self, name)}."
+                )
 
     def task_of(self, stage: Stage) -> Any:
         """What draws a stage's samples and gives its losses."""

@@ -31,6 +31,7 @@ def _changed(recipe: Recipe) -> Recipe:
         "mixed_precision": flags.FLAGS.mixed_precision,
         "cpu_bfloat16": flags.FLAGS.cpu_bfloat16,
         "seed": flags.FLAGS.seed,
+        "validate_every": flags.FLAGS.validate_every,
     }
     given = {name: value for name, value in given.items() if value is not None}
     recipe = dataclasses.replace(recipe, **given)
@@ -72,6 +73,7 @@ def _define_flags() -> None:
     flags.DEFINE_bool("mixed_precision", None, "float16 computation, instead.")
     flags.DEFINE_bool("cpu_bfloat16", None, "bfloat16 on CPUs that can, instead.")
     flags.DEFINE_integer("seed", None, "Seed, instead of the recipe's.")
+    flags.DEFINE_integer("validate_every", None, "Steps between scores, instead.")
     flags.DEFINE_bool(
         "deterministic", False, "Only operations that repeat exactly; slower on GPUs."
     )

@@ -91,6 +91,9 @@ def test_stages_check_their_numbers():
         Recipe("r", None, None, (stage, stage))
     with pytest.raises(TrainingError, match="has no stages"):
         Recipe("r", None, None, ())
+    for name in ("batch_size", "validate_every", "save_every"):
+        with pytest.raises(TrainingError, match=f"{name} must be >= 1; received 0"):
+            Recipe("r", None, None, (stage,), **{name: 0})
 
 
 def test_another_recipe_in_the_same_folder_is_refused_by_what_differs(

@@ -20,7 +20,7 @@ SCHEDULE = VggSchedule(
     side=32,
     classes=10,
     samples=50_000,
-    epochs=30,
+    epochs=15,
     batch_size=128,
 )
 
@@ -33,7 +33,6 @@ RECIPE = Recipe(
     beta_2=0.999,
     weight_decay=0.02,
     ema_decay=0.998,
-    cpu_bfloat16=True,
     log_every=50,
     validate_every=390,
     save_every=390,
