@@ -175,7 +175,9 @@ def summary(model: bytes | str | Path | Graph) -> Summary:
 
 
 # Scopes that Keras and TensorFlow open inside a layer; what is above them is the layer.
-_INSIDE_LAYERS = {"batchnorm", "moments", "Tensordot", "convolution", "Cast", "Reshape"}
+_INSIDE_LAYERS = set(
+    "batchnorm Cast clip_by_value convolution moments Reshape Tensordot".split()
+)
 
 
 def layer_of(tensor_name: str) -> str:

@@ -8,6 +8,7 @@ the same detail of one new frame from every artefact, and how far it is from Ker
 import base64
 import html
 import platform
+from collections import Counter
 from importlib import metadata
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import cv2
 import keras
 import numpy as np
 
+from export.lint import Finding
 from export.make import Row, Workshop
 from keras_megan import __version__
 from keras_megan.files import write_json, write_whole
@@ -24,6 +26,8 @@ from keras_megan.video.tiles import to_uint8
 
 #: How much differences are amplified to be seen.
 AMPLIFIED = 16
+#: How many layers are named for one rule.
+LAYERS_SHOWN = 6
 _PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "ai-edge-quantizer", "numpy")
 
 _STYLE = """
@@ -56,7 +60,7 @@ def _document(workshop: Workshop, rows: list[Row]) -> dict:
         "multiply_adds": workshop.macs,
         "height": settings.height,
         "width": settings.width,
-        "footage": settings.clip or "the drawn scene of `megan demo`",
+        "footage": settings.clip or "the drawn scene of megan demo",
         "windows": len(workshop.samples),
         "keras_seconds": workshop.keras_seconds,
         "artefacts": [row.document() for row in rows],
@@ -71,11 +75,12 @@ def _document(workshop: Workshop, rows: list[Row]) -> dict:
 
 def _page(workshop: Workshop, rows: list[Row], document: dict) -> str:
     name = html.escape(workshop.subject.name)
-    settings = workshop.settings
+    settings, windows = workshop.settings, document["windows"]
+    footage = html.escape(str(document["footage"]))
     facts = (
         f"{workshop.parameters:,} parameters, {workshop.macs / 1e9:.2f} billion "
         f"multiply-adds for {settings.width}x{settings.height}. Verified on "
-        f"{document['windows']} windows of {html.escape(str(document['footage']))}. "
+        f"{windows} window{'s' if windows > 1 else ''} of {footage}. "
         f"Keras on this machine's CPU: {workshop.keras_seconds * 1e3:.0f} ms."
     )
     versions = ", ".join(f"{k} {v}" for k, v in document["environment"].items())
@@ -169,17 +174,36 @@ def _details(rows: list[Row]) -> str:
         if not row.operations:
             continue
         total = sum(row.operations.values())
-        names = ", ".join(
-            f"{name} {count}"
-            for name, count in sorted(row.operations.items(), key=lambda item: -item[1])
-        )
-        findings = "".join(
-            f"<li>{html.escape(f'{f.severity}: {f.rule}: {f.message} [{f.layer}]')}"
-            for f in row.findings
-        )
+        names = _counted(Counter(row.operations))
+        opened = " open" if row.findings else ""
+        title = f"{row.file}: {total:,} operations, {len(row.findings)} findings"
         parts.append(
-            f"<details><summary>{html.escape(row.file)}: {total} operations, "
-            f"{len(row.findings)} findings</summary><p>{html.escape(names)}</p>"
-            f"<ul>{findings}</ul></details>"
+            f"<details{opened}><summary>{html.escape(title)}</summary><p>{names}</p>"
+            f"{findings_table(row.findings)}</details>"
         )
     return "".join(parts)
+
+
+def findings_table(findings: list[Finding]) -> str:
+    """A row for each rule: how often, which operations, in which layers, what to do."""
+    if not findings:
+        return ""
+    lines = ["<table><tr><th>rule<th>operations<th>in layers<th>the first of them"]
+    by_rule: dict[str, list[Finding]] = {}
+    for finding in findings:
+        by_rule.setdefault(f"{finding.severity}: {finding.rule}", []).append(finding)
+    for rule, found in by_rule.items():
+        operations = _counted(Counter(finding.operation for finding in found))
+        layers = list(dict.fromkeys(finding.layer for finding in found))
+        shown = "<br>".join(html.escape(layer) for layer in layers[:LAYERS_SHOWN])
+        if len(layers) > LAYERS_SHOWN:
+            shown += f"<br>and {len(layers) - LAYERS_SHOWN} more"
+        lines.append(
+            f"<tr><td class=failed>{html.escape(rule)}, {len(found)} times"
+            f"<td>{operations}<td>{shown}<td>{html.escape(found[0].message)}"
+        )
+    return "".join(lines) + "</table><p>All of them are in report.json.</p>"
+
+
+def _counted(counts: Counter) -> str:
+    return html.escape(", ".join(f"{name} {n}" for name, n in counts.most_common()))

@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -241,7 +242,7 @@ def _reasons(lines: list[str]) -> list[str]:
 
 
 def _one_line(lines: list[str]) -> str:
-    return " ".join("; ".join(lines).split())[:500]
+    return textwrap.shorten("; ".join(lines), 500, placeholder=" ...")
 
 
 def _check_inputs(path: str | Path, inputs: Sequence[np.ndarray]) -> None:

@@ -13,6 +13,7 @@ must stay within its precision's budget.
                  of the outputs' own
 """
 
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,8 @@ def check_on_gpu(path: Path, inputs: list[np.ndarray]) -> tuple[list | None, Che
 
 
 def _refused(runtime: str, error: Exception) -> Check:
-    return Check(runtime, "failed", " ".join(str(error).split())[:300])
+    text = textwrap.shorten(str(error), 300, placeholder=" ...")
+    return Check(runtime, "failed", text)
 
 
 def _done(runtime: str, fully_accelerated: bool | None = None) -> Check:

@@ -15,8 +15,10 @@ from export import precisions
 from export.errors import ExportError
 from export.flatbuffer import summary
 from export.footage import load_footage
+from export.lint import Finding
 from export.make import Workshop
 from export.precisions import PRECISIONS
+from export.report import findings_table
 from export.runtime import run_on_cpu
 from export.settings import PRECISION_NAMES, Settings, variants
 from export.subjects import load_subject
@@ -132,6 +134,19 @@ def test_the_report_holds_what_was_measured(exported):
     page = (exported / "report.html").read_text()
     assert all(f"href='{name}'" in page for name in NAMES)
     assert page.count("data:image/png;base64,") >= len(NAMES)
+
+
+def test_findings_are_put_together_by_rule_and_name_operations_and_layers():
+    found = [
+        Finding("axes", "error", name, "t", f"net/<layer {n}>", f"{name} {n}: fold")
+        for n, name in enumerate(["ADD"] * 5 + ["MUL"] * 3)
+    ]
+    other = Finding("types", "error", "CAST", "t", "net/cast", "use int32")
+    page = findings_table([*found, other])
+    assert page.count("<tr>") == 3 and "error: axes, 8 times" in page
+    assert "ADD 5, MUL 3" in page and "ADD 0: fold" in page and "ADD 1" not in page
+    assert "net/&lt;layer 5&gt;<br>and 2 more" in page and "use int32" in page
+    assert findings_table([]) == ""
 
 
 def test_over_budget_is_not_published_and_fails(saved, tmp_path, monkeypatch):
