@@ -1,8 +1,8 @@
 """Run in a process of its own, because drivers and the GPU runtime can end a process.
 
     python gpu_child.py devices             prints the Vulkan devices as JSON
-    python gpu_child.py run MODEL FOLDER    FOLDER/inputs.npz -> outputs.npz and
-                                            result.json
+    python gpu_child.py run MODEL FOLDER N  FOLDER/inputs.npz -> outputs.npz and
+                                            result.json; N more runs are timed
 
 `export.runtime` starts both and reads what they leave behind. Nothing but numpy and
 LiteRT is loaded, so a child takes a fraction of a second. Inputs and outputs are in the
@@ -16,6 +16,7 @@ vkEnumeratePhysicalDevices, vkGetPhysicalDeviceProperties).
 import ctypes
 import json
 import sys
+import time
 from pathlib import Path
 
 # Offsets in VkPhysicalDeviceProperties: four numbers, the type, then the name.
@@ -71,8 +72,11 @@ def vulkan_devices() -> list[dict]:
     return found
 
 
-def run(model: Path, folder: Path) -> None:
-    """Compiles a model for the GPU alone, runs it once, writes what came out."""
+def run(model: Path, folder: Path, timed: int) -> None:
+    """Compiles a model for the GPU alone, runs it, writes what came out.
+
+    Seconds are those of a run together with reading what it gave, which waits for it.
+    """
     import numpy as np
     from ai_edge_litert.compiled_model import CompiledModel
     from ai_edge_litert.hardware_accelerator import HardwareAccelerator
@@ -92,15 +96,26 @@ def run(model: Path, folder: Path) -> None:
     with np.load(folder / "inputs.npz", allow_pickle=False) as arrays:
         for number, place in enumerate(readers):
             inputs[place].write(arrays[str(number)])
-    compiled.run_by_index(0, inputs, outputs)
-    results = {}
-    for number, place in enumerate(writers):
-        details = outputs[place].get_tensor_details()
-        shape, dtype = details["shape"], np.dtype(details["dtype"])
-        values = outputs[place].read(int(np.prod(shape)), dtype)
-        results[str(number)] = values.reshape(shape)
-    np.savez(folder / "outputs.npz", **results)
-    result = {"fully_accelerated": compiled.is_fully_accelerated()}
+
+    def once() -> dict[str, np.ndarray]:
+        compiled.run_by_index(0, inputs, outputs)
+        results = {}
+        for number, place in enumerate(writers):
+            details = outputs[place].get_tensor_details()
+            shape, dtype = details["shape"], np.dtype(details["dtype"])
+            values = outputs[place].read(int(np.prod(shape)), dtype)
+            results[str(number)] = values.reshape(shape)
+        return results
+
+    np.savez(folder / "outputs.npz", **once())
+    times = [time.perf_counter()]
+    for _ in range(timed):
+        once()
+        times.append(time.perf_counter())
+    result = {
+        "fully_accelerated": compiled.is_fully_accelerated(),
+        "seconds": np.diff(times).tolist(),
+    }
     (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
 
 
@@ -116,8 +131,8 @@ def main(arguments: list[str]) -> int:
         if arguments == ["devices"]:
             print(json.dumps(vulkan_devices()))
         else:
-            _, model, folder = arguments
-            run(Path(model), Path(folder))
+            _, model, folder, timed = arguments
+            run(Path(model), Path(folder), int(timed))
     except Exception as error:
         print(f"refused: {' '.join(str(error).split())}", file=sys.stderr)
         return 3

@@ -21,6 +21,7 @@ from export.errors import ExportError
 from export.flatbuffer import summary
 from export.lint import Finding, lint
 from export.precisions import PRECISIONS
+from export.runtime import TIMED_RUNS
 from export.saved_model import write_saved_model
 from export.settings import Settings, Variant
 from export.slim import slim
@@ -35,8 +36,6 @@ from keras_megan.video.tiles import to_uint8
 RUNTIMES_OF = {"cpu": ("cpu",), "gpu": ("gpu", "cpu")}
 #: Windows that int8 is calibrated on.
 CALIBRATED = 12
-#: How often the Keras model is timed for the report.
-TIMED = 5
 
 
 @dataclass
@@ -198,7 +197,7 @@ class Workshop:
         run = tf.function(self.subject.forward)
         run(tensor)
         seconds = []
-        for _ in range(TIMED):
+        for _ in range(TIMED_RUNS):
             started = time.perf_counter()
             np.asarray(run(tensor))
             seconds.append(time.perf_counter() - started)

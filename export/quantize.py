@@ -56,6 +56,11 @@ def _quantize(flatbuffer, recipe_name, operations, keep, calibration) -> bytes:
         entry["operation"] = operations
         if keep:
             entry["regex"] = f"^(?!.*({'|'.join(keep)})).*"
+    # Both ends stay as the device feeds and reads them.
+    entries += [
+        {"regex": ".*", "operation": end, "algorithm_key": "no_quantize"}
+        for end in ("INPUT", "OUTPUT")
+    ]
     tool = quantizer.Quantizer(flatbuffer)
     tool.load_quantization_recipe(entries)
     result = None

@@ -36,9 +36,12 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1150p
 table { border-collapse: collapse; width: 100%; margin: 1rem 0; }
 th, td { text-align: left; padding: .35rem .6rem; border-bottom: 1px solid #d8dde6;
          vertical-align: top; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.number { text-align: right; white-space: nowrap;
+            font-variant-numeric: tabular-nums; }
 .passed { color: #12733c; } .failed { color: #b3261e; } .not { color: #9a6700; }
 figure { display: inline-block; margin: 0 .8rem 1rem 0; vertical-align: top; }
+.pair { display: inline-block; white-space: nowrap; }
+.pair figcaption { white-space: normal; }
 figure img { display: block; image-rendering: pixelated; width: 264px; }
 figcaption { font-size: 13px; max-width: 264px; overflow-wrap: anywhere; }
 details { margin: .3rem 0; }
@@ -81,7 +84,8 @@ def _page(workshop: Workshop, rows: list[Row], document: dict) -> str:
         f"{workshop.parameters:,} parameters, {workshop.macs / 1e9:.2f} billion "
         f"multiply-adds for {settings.width}x{settings.height}. Verified on "
         f"{windows} window{'s' if windows > 1 else ''} of {footage}. "
-        f"Keras on this machine's CPU: {workshop.keras_seconds * 1e3:.0f} ms."
+        f"Keras on this machine's CPU: {workshop.keras_seconds * 1e3:.0f} ms. "
+        "Times were taken one after another; export.benchmark measures side by side."
     )
     versions = ", ".join(f"{k} {v}" for k, v in document["environment"].items())
     return (
@@ -96,14 +100,14 @@ def _page(workshop: Workshop, rows: list[Row], document: dict) -> str:
 
 def _table(rows: list[Row]) -> str:
     lines = [
-        "<table><tr><th>file<th>size<th>runtime<th>result<th>largest error"
-        "<th>mean error<th>PSNR (Keras)"
+        "<table><tr><th>file<th>size<th>runtime<th>result<th>one run"
+        "<th>largest error<th>mean error<th>PSNR (Keras)"
     ]
     for row in rows:
         file = html.escape(row.file)
         link = f"<a href='{file}'>{file}</a>" if row.published else f"<s>{file}</s>"
         cells = [_check_cells(check) for check in row.checks] or [
-            f"<td>-<td class=failed>{html.escape(row.message)}<td><td><td>"
+            f"<td>-<td class=failed>{html.escape(row.message)}<td><td><td><td>"
         ]
         size = f"{row.file_bytes / 1e6:.2f} MB" if row.file_bytes else ""
         lines.append(
@@ -121,11 +125,13 @@ def _check_cells(check) -> str:
     psnr = number(check.psnr, ".2f")
     if psnr:
         psnr += f" ({number(check.keras_psnr, '.2f')})"
+    milliseconds = None if check.seconds is None else 1e3 * check.seconds
     result = check.status + (f": {check.message}" if check.message else "")
     if check.fully_accelerated:
         result += ", fully accelerated"
     return (
         f"<td>{check.runtime}<td class='{check.status}'>{html.escape(result)}"
+        f"<td class=number>{number(milliseconds, '.0f')}{' ms' if milliseconds else ''}"
         f"<td class=number>{number(check.largest_error, '.1e')}"
         f"<td class=number>{number(check.mean_error, '.1e')}<td class=number>{psnr}"
     )
@@ -150,11 +156,12 @@ def _pictures(workshop: Workshop, rows: list[Row]) -> str:
         if row.picture is None:
             continue
         difference = np.abs(row.picture.astype(int) - keras_frame.astype(int))
-        figures.append(_figure(box.of(row.picture), row.file))
         amplified = np.clip(difference * AMPLIFIED, 0, 255).astype(np.uint8)
-        figures.append(
-            _figure(box.of(amplified), f"its difference from Keras, x{AMPLIFIED}")
+        pair = (
+            _figure(box.of(row.picture), row.file),
+            _figure(box.of(amplified), f"its difference from Keras, x{AMPLIFIED}"),
         )
+        figures.append(f"<div class=pair>{''.join(pair)}</div>")
     return "".join(figures)
 
 

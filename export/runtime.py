@@ -16,10 +16,12 @@ import json
 import os
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -32,6 +34,8 @@ from export.flatbuffer import read_graph
 
 #: Seconds that a model may take on the GPU, starting and compiling included.
 TIMEOUT = 600.0
+#: Runs that a time is the median of.
+TIMED_RUNS = 5
 
 #: What names drivers to the Vulkan loader; the second is what older loaders read.
 DRIVER_VARIABLES = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES")
@@ -76,12 +80,15 @@ class GpuRun:
         outputs: In the order of the model; empty unless done.
         fully_accelerated: As the runtime reports it; False unless done.
         message: Why it is not done, in one line; "" if it is.
+        seconds: Of one run, the median after a first one; None on a software driver,
+            whose time says nothing of a GPU's.
     """
 
     status: str
     outputs: tuple[np.ndarray, ...] = ()
     fully_accelerated: bool = False
     message: str = ""
+    seconds: float | None = None
 
 
 def run_on_cpu(
@@ -103,6 +110,34 @@ def run_on_cpu(
         ValueError: If the inputs are not what the model takes.
         RuntimeError: If the runtime refuses the model.
     """
+    interpreter = _ready_on_cpu(path, inputs, threads)
+    interpreter.invoke()
+    return [
+        interpreter.get_tensor(details["index"])
+        for details in interpreter.get_output_details()
+    ]
+
+
+def time_on_cpu(
+    path: str | Path, inputs: Sequence[np.ndarray], threads: int, at_most: float = 5.0
+) -> float:
+    """Seconds of one run on LiteRT's CPU runtime: the median after a first one.
+
+    Args:
+        path, inputs, threads: As `run_on_cpu` takes them.
+        at_most: Seconds after which no further run is begun.
+    """
+    interpreter = _ready_on_cpu(path, inputs, threads)
+    interpreter.invoke()
+    found: list[float] = []
+    while len(found) < TIMED_RUNS and sum(found) < at_most:
+        started = time.perf_counter()
+        interpreter.invoke()
+        found.append(time.perf_counter() - started)
+    return statistics.median(found)
+
+
+def _ready_on_cpu(path, inputs, threads) -> Interpreter:
     _check_inputs(path, inputs)
     interpreter = Interpreter(model_path=str(path), num_threads=threads)
     places = [details["index"] for details in interpreter.get_input_details()]
@@ -111,11 +146,7 @@ def run_on_cpu(
     interpreter.allocate_tensors()
     for place, array in zip(places, inputs, strict=True):
         interpreter.set_tensor(place, array)
-    interpreter.invoke()
-    return [
-        interpreter.get_tensor(details["index"])
-        for details in interpreter.get_output_details()
-    ]
+    return interpreter
 
 
 def run_on_gpu(
@@ -136,13 +167,16 @@ def run_on_gpu(
     driver = find_vulkan_driver()
     if driver is None:
         return GpuRun("no driver", message=_NO_DRIVER)
+    timed = 0 if driver.software else TIMED_RUNS
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         arrays = {str(number): array for number, array in enumerate(inputs)}
         np.savez(folder / "inputs.npz", **arrays)
         try:
             child = _start(
-                ["run", str(Path(path).resolve()), name], driver.manifests, timeout
+                ["run", str(Path(path).resolve()), name, str(timed)],
+                driver.manifests,
+                timeout,
             )
         except subprocess.TimeoutExpired:
             message = f"no result within {timeout:g} seconds on {driver.device}"
@@ -152,7 +186,8 @@ def run_on_gpu(
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         with np.load(folder / "outputs.npz", allow_pickle=False) as arrays:
             outputs = tuple(arrays[str(number)] for number in range(len(arrays.files)))
-    return GpuRun("done", outputs, bool(result["fully_accelerated"]))
+    seconds = statistics.median(result["seconds"]) if timed else None
+    return GpuRun("done", outputs, bool(result["fully_accelerated"]), seconds=seconds)
 
 
 def find_vulkan_driver() -> VulkanDriver | None:

@@ -13,6 +13,7 @@ must stay within its precision's budget.
                  of the outputs' own
 """
 
+import dataclasses
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from export.runtime import run_on_cpu, run_on_gpu
+from export.runtime import run_on_cpu, run_on_gpu, time_on_cpu
 from export.subjects import Sample, Subject
+from keras_megan.video.litert_runner import available_cpus
 from keras_megan.video.tiles import to_uint8
 
 #: Windows that are run on the GPU: a software driver takes about a minute for one.
@@ -57,6 +59,7 @@ class Check:
         relative_error: Root mean square of the difference over that of Keras's output.
         psnr, keras_psnr: Mean luma PSNR against the truth, in dB.
         fully_accelerated: As the GPU runtime says; None on CPUs.
+        seconds: Of one run: on all CPUs there are, or on a GPU that is no software.
     """
 
     runtime: str
@@ -68,6 +71,7 @@ class Check:
     psnr: float | None = None
     keras_psnr: float | None = None
     fully_accelerated: bool | None = None
+    seconds: float | None = None
 
 
 def keras_outputs(subject: Subject, samples: Sequence[Sample]) -> list[np.ndarray]:
@@ -78,9 +82,11 @@ def keras_outputs(subject: Subject, samples: Sequence[Sample]) -> list[np.ndarra
 def check_on_cpu(path: Path, inputs: list[np.ndarray]) -> tuple[list | None, Check]:
     """Runs the file on LiteRT's CPU runtime."""
     try:
-        return [run_on_cpu(path, [tensor])[0] for tensor in inputs], _done("cpu")
+        outputs = [run_on_cpu(path, [tensor])[0] for tensor in inputs]
+        seconds = time_on_cpu(path, inputs[:1], available_cpus())
     except (RuntimeError, ValueError) as error:
         return None, _refused("cpu", error)
+    return outputs, Check("cpu", "passed", "", seconds=seconds)
 
 
 def check_on_gpu(path: Path, inputs: list[np.ndarray]) -> tuple[list | None, Check]:
@@ -103,16 +109,14 @@ def check_on_gpu(path: Path, inputs: list[np.ndarray]) -> tuple[list | None, Che
                 fully_accelerated=False,
             )
         outputs.append(run.outputs[0])
-    return outputs, _done("gpu", fully_accelerated=True)
+    return outputs, Check(
+        "gpu", "passed", "", fully_accelerated=True, seconds=run.seconds
+    )
 
 
 def _refused(runtime: str, error: Exception) -> Check:
     text = textwrap.shorten(str(error), 300, placeholder=" ...")
     return Check(runtime, "failed", text)
-
-
-def _done(runtime: str, fully_accelerated: bool | None = None) -> Check:
-    return Check(runtime, "passed", "", fully_accelerated=fully_accelerated)
 
 
 RUNTIMES: dict[str, Callable] = {"cpu": check_on_cpu, "gpu": check_on_gpu}
@@ -165,11 +169,10 @@ def verify(
     }
     excess = _excess(measured, budget, uint8)
     return (
-        Check(
-            runtime,
-            "failed" if excess else "passed",
-            excess,
-            fully_accelerated=check.fully_accelerated,
+        dataclasses.replace(
+            check,
+            status="failed" if excess else "passed",
+            message=excess,
             **measured,
         ),
         outputs,
