@@ -151,13 +151,17 @@ class VggSchedule:
             for number, phase in enumerate(self.phases)
         )
 
-    def scratch_stages(self) -> tuple[Stage, ...]:
-        """All data and the whole network from the first step on, for E epochs."""
+    def scratch_stages(self, epochs: float = 1.0) -> tuple[Stage, ...]:
+        """All data and the whole network from the first step on.
+
+        Args:
+            epochs: Share of E.
+        """
         last = self.phases[-1]
         return (
             Stage(
                 "scratch",
-                self.steps(1.0),
+                self.steps(epochs),
                 last.learning_rate,
                 final_learning_rate=last.final_learning_rate,
             ),
