@@ -125,12 +125,12 @@ def time_on_cpu(
 
     Args:
         path, inputs, threads: As `run_on_cpu` takes them.
-        at_most: Seconds after which no further run is begun.
+        at_most: Seconds of timing after which no further run is begun.
     """
     interpreter = _ready_on_cpu(path, inputs, threads)
     interpreter.invoke()
     found: list[float] = []
-    while len(found) < TIMED_RUNS and sum(found) < at_most:
+    while not found or (len(found) < TIMED_RUNS and sum(found) < at_most):
         started = time.perf_counter()
         interpreter.invoke()
         found.append(time.perf_counter() - started)

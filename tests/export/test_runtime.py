@@ -1,5 +1,7 @@
 """Files run on both runtimes, and every way that a GPU run can end is told apart."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,12 @@ from keras import layers
 
 from export import runtime
 from export.errors import ExportError
-from export.runtime import find_vulkan_driver, run_on_cpu, run_on_gpu
+from export.runtime import (
+    find_vulkan_driver,
+    run_on_cpu,
+    run_on_gpu,
+    time_on_cpu,
+)
 from tests.export.tiny_graphs import IMAGE, convert
 from tests.export.traps import CASES
 
@@ -90,6 +97,22 @@ def test_the_gpu_gives_what_keras_gives(gpu, network):
     assert (run.status, run.fully_accelerated, run.message) == ("done", True, "")
     # Phones' and computers' GPUs compute in half precision.
     np.testing.assert_allclose(run.outputs[0], expected, atol=2e-2)
+
+
+def test_a_gpu_is_timed_and_a_software_driver_is_not(gpu, network, monkeypatch):
+    path, image, _ = network
+    driver = find_vulkan_driver()
+    for software in (True, False):
+        named = dataclasses.replace(driver, software=software)
+        monkeypatch.setattr(runtime, "find_vulkan_driver", lambda named=named: named)
+        seconds = run_on_gpu(path, [image], timeout=120).seconds
+        assert seconds is None if software else 0 < seconds < 120
+
+
+def test_a_file_is_timed_on_the_cpu(network):
+    path, image, _ = network
+    assert 0 < time_on_cpu(path, [image], threads=1) < 60
+    assert 0 < time_on_cpu(path, [image], threads=1, at_most=0.0) < 60
 
 
 def test_the_cpu_keeps_the_order_of_the_ends(save, rng):
