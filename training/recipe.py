@@ -132,17 +132,18 @@ class Recipe:
     def with_steps(self, steps: int) -> "Recipe":
         """The same recipe in ``steps`` steps altogether.
 
-        Stages change in proportion; their warm-ups become shorter, never longer.
+        Stages change in proportion. Their warm-ups become shorter, but not below a tenth
+        of the stage: at the full rate the first steps of Adam can ruin a network.
         """
         share = steps / sum(stage.steps for stage in self.stages)
-        stages = tuple(
-            dataclasses.replace(
-                stage,
-                steps=max(1, round(stage.steps * share)),
-                warmup_steps=round(stage.warmup_steps * min(1.0, share)),
-            )
-            for stage in self.stages
-        )
+
+        def changed(stage):
+            count = max(1, round(stage.steps * share))
+            warmup = max(round(stage.warmup_steps * share), round(0.1 * count))
+            warmup = min(stage.warmup_steps, warmup)
+            return dataclasses.replace(stage, steps=count, warmup_steps=warmup)
+
+        stages = tuple(changed(stage) for stage in self.stages)
         return dataclasses.replace(self, stages=stages)
 
 
