@@ -132,8 +132,8 @@ class Recipe:
     def with_steps(self, steps: int) -> "Recipe":
         """The same recipe in ``steps`` steps altogether.
 
-        Stages change in proportion. Their warm-ups become shorter, but not below a tenth
-        of the stage: at the full rate the first steps of Adam can ruin a network.
+        Stages change in proportion. Their warm-ups become shorter, but keep a tenth of
+        the stage: at the full rate the first steps of Adam can ruin a network.
         """
         share = steps / sum(stage.steps for stage in self.stages)
 
