@@ -205,9 +205,6 @@ class NoMotion(layers.Layer):
     def call(self, inputs):
         return ops.zeros((*ops.shape(inputs)[:-1], 4), dtype=self.compute_dtype)
 
-    def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], 4)
-
     def get_config(self):
         # Keras cannot derive it where the dtype was given as a policy.
         return super().get_config()
@@ -237,9 +234,6 @@ class SampleBothSides(Composite):
 
     def build(self, left_shape, right_shape, flow_shape):
         self.lay_out(left_shape, right_shape, flow_shape)
-
-    def compute_output_shape(self, left_shape, right_shape, flow_shape):
-        return left_shape, right_shape
 
     def get_config(self):
         return {**super().get_config(), "reach": self.reach}

@@ -134,9 +134,6 @@ class NonLocalResidualBlock(Composite):
         )
         return inputs + residual + self.project(attended)
 
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
     def build(self, inputs_shape):
         self.lay_out(inputs_shape)
 

@@ -69,9 +69,6 @@ class ProgressiveFusionBlock(Composite):
     def build(self, inputs_shape):
         self.lay_out(inputs_shape)
 
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
     def get_config(self):
         return {
             **super().get_config(),

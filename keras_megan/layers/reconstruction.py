@@ -153,13 +153,6 @@ class Reconstruction(Composite):
     def build(self, inputs_shape):
         self.lay_out(inputs_shape)
 
-    def compute_output_shape(self, input_shape):
-        batch, height, width, _ = input_shape
-        height, width = (
-            None if size is None else SCALE * size for size in (height, width)
-        )
-        return (batch, height, width, 3)
-
     def get_config(self):
         return {
             **super().get_config(),

@@ -53,9 +53,6 @@ class ResidualBlock(Composite):
     def build(self, inputs_shape):
         self.lay_out(inputs_shape)
 
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
     def get_config(self):
         return {**super().get_config(), "filters": self.filters}
 

@@ -9,8 +9,8 @@ a phone are the same to them.
 adds a format. Built in are `.keras` files, `.tflite` files that `export` made, preset
 folders and preset names.
 
-A Keras model is run compiled (XLA): for this network about 2.4 times faster than
-without on a CPU. Compiling is done on a wrapper that shares the model's weights, so a
+A Keras model is run as a graph, which XLA compiles only on JAX: on TensorFlow plain
+graphs are faster. This is decided on a wrapper that shares the model's weights, so a
 model that its owner has compiled for training is left as it was.
 """
 
