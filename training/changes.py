@@ -28,6 +28,8 @@ class Change:
     Attributes:
         policy: "widen", "deepen" or "prune".
         options: The policy's arguments, as in `keras_megan.net2net`.
+        noise: On what copies of units receive, relative to the weights'; see
+            `keras_megan.net2net.Plan.apply`.
         importance: For pruning by what units do on data: function (inputs) -> an
             importance of `keras_megan.net2net`, with inputs a float32 batch of the
             network's input. None: the policy's default.
@@ -36,6 +38,7 @@ class Change:
     policy: str
     options: Mapping[str, Any] = field(default_factory=dict)
     importance: Callable[[Any], Any] | None = None
+    noise: float = 0.0
 
     def plan(self, model: keras.Model, inputs: Callable[[], Any]):
         """Decides the plan.
@@ -63,9 +66,13 @@ class Change:
         return f"{self.policy} {options}"
 
 
-def widen(**options) -> Change:
-    """More channels; arguments as `keras_megan.net2net.widen`."""
-    return Change("widen", options)
+def widen(noise: float = 1.0, **options) -> Change:
+    """More channels; arguments as `keras_megan.net2net.widen`.
+
+    Copies count nothing at first and are noisy, which keeps the function and makes them
+    units of their own; equal copies would stay nearly equal under Adam.
+    """
+    return Change("widen", {"shares": "first", **options}, noise=noise)
 
 
 def deepen(**options) -> Change:

@@ -149,7 +149,7 @@ class _Driver:
         for change in stage.changes:
             self.report(f"stage {stage.name}: {change.describe()}")
             plan = change.plan(model, lambda: recipe.task_of(stage).inputs(sample))
-            model = plan.apply()
+            model = plan.apply(noise=change.noise, seed=recipe.seed)
             if optimizer is not None:
                 grown = self._optimizer(number)
                 optimizer = net2net.transfer_optimizer(optimizer, grown, plan)

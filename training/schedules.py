@@ -72,6 +72,12 @@ HALF_COST = (
     Phase("whole", 1.0, 0.36, 1.0, final_learning_rate=0.005),
 )
 
+#: The same cost with the small network for longer, on more of the data: two stages.
+PATIENT = (
+    Phase("half", 0.5, 1.60, 0.5),
+    Phase("whole", 1.0, 0.28, 1.0, final_learning_rate=0.005),
+)
+
 
 def lean(shallow: int, deep: int) -> tuple[Phase, ...]:
     """Pruned while it grows, in two depths; at most 0.4 of training and inference.

@@ -27,6 +27,8 @@ import numpy as np
 
 MEAN = -1
 ZERO = -2
+#: What stands for the weight of copies that do not count where it is divided by.
+SILENT = 1e-9
 
 
 class IndexMapError(ValueError):
@@ -89,8 +91,9 @@ class IndexMap:
         Args:
             old_size: Number of units before.
             source: Old unit of each new unit; every old unit must occur.
-            shares: ``"equal"``, or ``"random"`` for unequal positive shares (symmetric
-                Dirichlet with concentration 10), still exact.
+            shares: ``"equal"``; ``"random"`` for unequal positive shares (symmetric
+                Dirichlet with concentration 10); ``"first"``: the first copy keeps all
+                and the others count nothing yet. All are exact.
             seed: Seed of the random shares.
 
         Raises:
@@ -107,9 +110,12 @@ class IndexMap:
             weight = np.ones(source.size)
         elif shares == "random":
             weight = np.random.default_rng(seed).gamma(10.0, size=source.size)
+        elif shares == "first":
+            weight = np.zeros(source.size)
+            weight[np.unique(source, return_index=True)[1]] = 1.0
         else:
             raise IndexMapError(
-                f"shares must be 'equal' or 'random', received {shares!r}."
+                f"shares must be 'equal', 'random' or 'first', received {shares!r}."
             )
         weight = np.where(source >= 0, weight, 0.0)
         total = np.zeros(old_size)
@@ -222,12 +228,15 @@ class IndexMap:
 
     @property
     def balance(self):
-        """Float array (new size,): 1 / number of copies of the same unit, 0 if added.
+        """Float array (new size,): 1 / number of copies of the same unit that count.
 
-        These weights make any sum over the new axis equal the sum over the old one.
+        0 for units that were added and for copies with a share of 0. These weights make
+        any sum over the new axis equal the sum over the old one.
         """
-        counts = self.counts[np.maximum(self.source, 0)]
-        return np.where(self.source >= 0, 1.0 / np.maximum(counts, 1), 0.0)
+        counting = (self.source >= 0) & (self.share != 0)
+        counts = np.bincount(self.source[counting], minlength=self.old_size)
+        counts = counts[np.maximum(self.source, 0)]
+        return np.where(counting, 1.0 / np.maximum(counts, 1), 0.0)
 
     # === Use ==========================================================================
     def gather(self, array, axis):

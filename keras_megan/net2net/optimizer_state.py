@@ -137,5 +137,7 @@ def gradient_power(plan, variable, value, power):
             shape[axis] = index_map.new_size
             value = value * np.reshape(index_map.share**power, shape)
     if weight.scale is not None and power:
-        value = value / weight.scale(plan.index_map) ** power
+        scale = weight.scale(plan.index_map) ** power
+        # What was scaled by zero, a copy that does not count yet, starts at zero.
+        value = np.divide(value, scale, out=np.zeros_like(value), where=scale != 0)
     return value.astype(kind)

@@ -125,7 +125,8 @@ def new_value(plan, variable, value=None):
 def _add_noise(plan, variable, value, noise, random):
     """Noise on what all but the first copies of a unit receive."""
     weight = plan.weight_of(variable)
-    if weight is None or not variable.trainable:
+    if weight is None or weight.scale is not None or not variable.trainable:
+        # A scale holds shares, and shares stay as they are.
         return value
     spread = float(np.std(value)) * noise
     result = value

@@ -17,6 +17,7 @@ pruned.
 import keras
 import numpy as np
 
+from keras_megan.net2net.index_map import SILENT
 from keras_megan.net2net.layers import BalancedNormalization, ChannelWeights
 from keras_megan.net2net.rules import register_rule, writes
 
@@ -33,9 +34,9 @@ def surviving_balance(index_map):
 
 
 def is_even(index_map):
-    """Whether every old unit that is left has the same number of copies."""
+    """Whether all units that are left have equally many copies, which all count."""
     counts = index_map.counts[index_map.counts > 0]
-    return bool(np.all(index_map.source >= 0)) and bool(np.all(counts == counts[0]))
+    return bool(np.all(index_map.share != 0)) and bool(np.all(counts == counts[0]))
 
 
 def stretch(index_map):
@@ -240,7 +241,7 @@ def _single_group(site, axis, channels):
 def _root_weights(index_map):
     """Factors that make a mean of squares over copies the one over the originals."""
     balance, count = surviving_balance(index_map)
-    return np.sqrt(balance * index_map.new_size / count)
+    return np.sqrt(np.maximum(balance, SILENT) * index_map.new_size / count)
 
 
 @register_rule(keras.layers.RMSNormalization, linear=True)
@@ -299,7 +300,7 @@ def unit_normalization(site):
     def play(replay):
         x = replay.inputs[0]
         changed = [
-            (a, np.sqrt(replay.index_map(layout).balance))
+            (a, np.sqrt(np.maximum(replay.index_map(layout).balance, SILENT)))
             for a, layout in zip(axes, layouts, strict=True)
             if not replay.index_map(layout).is_identity
         ]

@@ -5,9 +5,12 @@ wider model computes the same (Chen, Goodfellow & Shlens, arXiv:1511.05641). Her
 coupled group follows as a whole: widening one convolution of a residual stage widens
 all of them, with the same copies everywhere.
 
-Shares are unequal by default. They are exactly as function-preserving as equal ones,
-and with them the copies of a unit receive different gradients from the first step on,
-so no noise is needed.
+Copies must not stay copies, or the width is wasted. Shares are unequal by default,
+which is as exact as equal ones and gives the copies of a unit gradients of different
+size. Adam and its kin divide that size out again, and there copies part slowly (the
+channels of a network so widened had a median cosine of 0.9 after 4,000 steps). With
+``shares="first"`` copies count nothing at first, so that noise on what they receive,
+``plan.apply(noise=1.0)``, makes them different units at once and is still exact.
 """
 
 import numbers
@@ -37,8 +40,9 @@ def widen(
             layer has several widths (``"attention.key_dim"``). The groups coupled to it
             follow.
         factor: Instead: every group that can change grows by this factor, rounded.
-        shares: ``"random"`` (unequal, breaks the symmetry between copies) or
-            ``"equal"``.
+        shares: ``"random"`` (unequal, breaks the symmetry between copies for plain
+            gradient descent), ``"first"`` (for Adam, together with noise when the plan
+            is applied; see above) or ``"equal"``.
         choice: Which units are copied: ``"balanced"`` (in turn) or ``"random"`` (with
             replacement, as in the paper).
         fill: ``"copies"``; or what to add beyond whole copies of all units:

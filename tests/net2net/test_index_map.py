@@ -13,7 +13,7 @@ def widening_maps(draw, size=None):
     size = size or draw(st.integers(1, 6))
     extra = draw(st.lists(st.integers(0, size - 1), max_size=5))
     order = draw(st.permutations(list(range(size)) + extra))
-    shares = draw(st.sampled_from(["equal", "random"]))
+    shares = draw(st.sampled_from(["equal", "random", "first"]))
     return IndexMap.copies(size, order, shares, seed=draw(st.integers(0, 9)))
 
 

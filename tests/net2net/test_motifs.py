@@ -56,6 +56,20 @@ def test_widening_keeps_the_function(name, float64):
 
 
 @pytest.mark.parametrize("name", MOTIFS)
+def test_copies_that_do_not_count_may_be_anything(name, float64):
+    model = randomize(MOTIFS[name]())
+    inputs = random_inputs(model)
+    expected = run(model, inputs)
+    plan = net2net.widen(model, factor=1.7, shares="first")
+    assert largest_difference(expected, run(plan.apply(), inputs)) <= 1e-7
+    noisy = plan.apply(noise=1.0)
+    if name != "channels_as_tokens_reduced":  # it takes the maximum of all copies
+        assert largest_difference(expected, run(noisy, inputs)) <= 1e-7
+    changed = zip(plan.apply().get_weights(), noisy.get_weights(), strict=True)
+    assert any(np.max(np.abs(a - b)) > 0 for a, b in changed)
+
+
+@pytest.mark.parametrize("name", MOTIFS)
 def test_pruning_equals_masking_or_says_why_not(name, float64):
     model = randomize(MOTIFS[name]())
     inputs = random_inputs(model)

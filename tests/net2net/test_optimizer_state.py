@@ -44,6 +44,9 @@ def small_model():
         ("conv2d_grouped", "random"),
         ("depthwise_multiplier", "random"),
         ("flatten_then_dense", "random"),
+        ("residual_block", "first"),
+        ("batch_norm", "first"),
+        ("gru", "first"),
         # Through statistics over channels, copies of unequal share get gradients that
         # no formula gives; with equal shares they do.
         ("layer_norm", "equal"),
@@ -68,6 +71,18 @@ def test_gradients_of_the_wide_model_are_what_the_formula_says(name, shares):
             assert error <= 2e-5 * scale, before.path
             checked += 1
     assert checked >= 4
+
+
+def test_slots_of_copies_that_do_not_count_yet_are_numbers():
+    model = randomize(MOTIFS["multi_head_attention"]())
+    x, y = data_for(model)
+    plan = net2net.widen(model, factor=1.5, shares="first")
+    wide = plan.apply(noise=1.0)
+    for each in (model, wide):
+        each.compile(keras.optimizers.Adam(0.01), "mse")
+    model.fit(x, y, verbose=0)
+    net2net.transfer_optimizer(model.optimizer, wide.optimizer, plan)
+    assert all(np.all(np.isfinite(slot.numpy())) for slot in slots(wide.optimizer))
 
 
 OPTIMIZERS = {

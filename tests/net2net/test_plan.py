@@ -100,6 +100,26 @@ def test_weights_of_copies_with_random_shares_differ_after_one_step(model):
     assert np.max(np.abs(kernel[..., :4] - kernel[..., 4:])) > 1e-4
 
 
+def test_adam_keeps_copies_alike_unless_they_begin_noisy_and_without_a_say():
+    x = entry = keras.Input((6, 6, 3))
+    x = layers.Conv2D(4, 3, padding="same", name="first")(x)
+    x = layers.BatchNormalization()(x)
+    x = layers.Flatten()(layers.ReLU()(x))
+    model = randomize(keras.Model(entry, layers.Dense(3, name="label")(x)))
+    images = random_inputs(model, batch=64)
+    targets = np.random.default_rng(0).normal(size=(64, 3))
+    likeness = {}
+    for shares, noise in (("random", 0.0), ("first", 1.0)):
+        wide = net2net.widen(model, {"first": 8}, shares=shares).apply(noise=noise)
+        assert largest_difference(run(model, images), run(wide, images)) < 1e-5
+        wide.compile(keras.optimizers.Adam(1e-2), "mse")
+        wide.fit(images, targets, epochs=20, verbose=0)
+        kernel = wide.get_layer("first").get_weights()[0].reshape(27, 8)
+        kernel /= np.linalg.norm(kernel, axis=0)
+        likeness[shares] = np.median(np.sum(kernel[:, :4] * kernel[:, 4:], axis=0))
+    assert likeness["random"] > 0.9 > 0.8 > likeness["first"]
+
+
 # === Refusals =========================================================================
 def test_unknown_layer_is_refused_with_near_names(model):
     with pytest.raises(UnknownLayerError, match="Did you mean 'second'"):
