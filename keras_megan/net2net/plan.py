@@ -178,8 +178,8 @@ class Plan:
         Args:
             noise: Standard deviation of the Gaussian noise put on the incoming weights
                 of all but the first copy of each unit, relative to the standard
-                deviation of the weight. With 0 (the default) the function is kept
-                exactly; unequal shares break the symmetry without noise.
+                deviation of the weight. The function is kept exactly with 0, and for
+                plans of ``shares="first"``, where those copies do not count yet.
             seed: Seed of the noise.
 
         Returns:
