@@ -125,16 +125,21 @@ def _check_cells(check) -> str:
     psnr = number(check.psnr, ".2f")
     if psnr:
         psnr += f" ({number(check.keras_psnr, '.2f')})"
-    milliseconds = None if check.seconds is None else 1e3 * check.seconds
     result = check.status + (f": {check.message}" if check.message else "")
     if check.fully_accelerated:
         result += ", fully accelerated"
     return (
         f"<td>{check.runtime}<td class='{check.status}'>{html.escape(result)}"
-        f"<td class=number>{number(milliseconds, '.0f')}{' ms' if milliseconds else ''}"
+        f"<td class=number>{_milliseconds(check.seconds)}"
         f"<td class=number>{number(check.largest_error, '.1e')}"
         f"<td class=number>{number(check.mean_error, '.1e')}<td class=number>{psnr}"
     )
+
+
+def _milliseconds(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return f"{1e3 * seconds:{'.0f' if seconds >= 0.01 else '.2g'}} ms"
 
 
 def _pictures(workshop: Workshop, rows: list[Row]) -> str:
