@@ -54,9 +54,14 @@ class ProgressiveFusionBlock(Composite):
         self.stack = FramesToChannels(num_frames, dtype=dtype, name="stack")
         self.base_conv = conv(1, "base_conv")
         self.base_activation = activation("base_activation")
-        # The two halves of the convolution on [base, a_t]; one bias.
-        self.merge_base = conv(3, "merge_base", use_bias=False)
-        self.merge_frame = conv(3, "merge_frame")
+        # The two halves of the convolution on [base, a_t]; one bias. They begin with a
+        # tenth of Glorot's standard deviation: at the whole of it megan_base, with
+        # twenty blocks, hardly began to learn (docs/training.md).
+        small = keras.initializers.VarianceScaling(0.01, "fan_avg", "uniform")
+        self.merge_base = conv(
+            3, "merge_base", use_bias=False, kernel_initializer=small.clone()
+        )
+        self.merge_frame = conv(3, "merge_frame", kernel_initializer=small.clone())
         self.add_base = AddToFrames(num_frames, dtype=dtype, name="add_base")
         self.merge_activation = activation("merge_activation")
 
