@@ -8,8 +8,6 @@ for each target and interface. What cannot be converted becomes a row that says 
 """
 
 import dataclasses
-import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +19,7 @@ from export.errors import ExportError
 from export.flatbuffer import summary
 from export.lint import Finding, lint
 from export.precisions import PRECISIONS
-from export.runtime import TIMED_RUNS
+from export.runtime import median_seconds
 from export.saved_model import write_saved_model
 from export.settings import Settings, Variant
 from export.slim import slim
@@ -195,13 +193,7 @@ class Workshop:
         """Median seconds of the Keras model as a TensorFlow graph on this CPU."""
         tensor = tf.constant(self.samples[0].tensor)
         run = tf.function(self.subject.forward)
-        run(tensor)
-        seconds = []
-        for _ in range(TIMED_RUNS):
-            started = time.perf_counter()
-            np.asarray(run(tensor))
-            seconds.append(time.perf_counter() - started)
-        return statistics.median(seconds)
+        return median_seconds(lambda: np.asarray(run(tensor)))
 
 
 def saved_model_row(workshop: Workshop) -> Row:

@@ -13,6 +13,7 @@ So exports can be checked anywhere, and by hosted tests.
 """
 
 import json
+import math
 import os
 import re
 import signal
@@ -22,7 +23,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -127,12 +128,21 @@ def time_on_cpu(
         path, inputs, threads: As `run_on_cpu` takes them.
         at_most: Seconds of timing after which no further run is begun.
     """
-    interpreter = _ready_on_cpu(path, inputs, threads)
-    interpreter.invoke()
+    return median_seconds(_ready_on_cpu(path, inputs, threads).invoke, at_most)
+
+
+def median_seconds(run: Callable[[], object], at_most: float = math.inf) -> float:
+    """Median seconds of `TIMED_RUNS` runs after a first one.
+
+    Args:
+        run: What is timed.
+        at_most: Seconds of timing after which no further run is begun.
+    """
+    run()
     found: list[float] = []
     while not found or (len(found) < TIMED_RUNS and sum(found) < at_most):
         started = time.perf_counter()
-        interpreter.invoke()
+        run()
         found.append(time.perf_counter() - started)
     return statistics.median(found)
 

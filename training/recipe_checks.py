@@ -47,13 +47,12 @@ def check_growth(recipe: Recipe) -> None:
 
 def check_networks(recipe: Recipe) -> None:
     """Every stage's network can be made, and has the layers that are to learn."""
-    stages = recipe.stages
-    changes = [change for stage in stages for change in stage.changes]
-    if not any(c.options.get("widths") for c in changes if c.policy == "widen"):
-        if not any(stage.layers for stage in stages):
-            return
+    changes = [change for stage in recipe.stages for change in stage.changes]
+    widths = any(c.options.get("widths") for c in changes if c.policy == "widen")
+    if not (widths or any(stage.layers for stage in recipe.stages)):
+        return
     model = recipe.model()
-    for stage in stages:
+    for stage in recipe.stages:
         for change in stage.changes:
             if change.importance is not None or isinstance(
                 change.options.get("importance"), Importance

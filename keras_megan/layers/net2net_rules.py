@@ -134,7 +134,7 @@ def _channel_graph_attention(site):
     site.weight(
         site.operation.log_count,
         {0: writes(keys)},
-        add=lambda index_map_of: -np.log(np.maximum(index_map_of(keys).balance, 1e-9)),
+        add=lambda index_map_of: -np.log(index_map_of(keys).positive_balance),
     )
     site.inexact_when_pruned([keys], "pruned nodes leave the softmax over channels")
     return _with_channels(site, queries)

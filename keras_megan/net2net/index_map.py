@@ -238,6 +238,11 @@ class IndexMap:
         counts = counts[np.maximum(self.source, 0)]
         return np.where(counting, 1.0 / np.maximum(counts, 1), 0.0)
 
+    @property
+    def positive_balance(self):
+        """`balance` with next to nothing in place of 0: to divide by, to take logs."""
+        return np.maximum(self.balance, SILENT)
+
     # === Use ==========================================================================
     def gather(self, array, axis):
         """Returns an array whose `axis` is written through this map (copies)."""

@@ -58,7 +58,7 @@ softmax over channels, keep it in a non-trainable weight and let it follow by ``
 or by ``add`` (a summand, 0 if nothing changes):
 
     site.weight(layer.log_count, {0: writes(channels)},
-                add=lambda index_map_of: -np.log(index_map_of(channels).balance))
+                add=lambda maps: -np.log(maps(channels).positive_balance))
 
 
 Operations whose output is a linear function of every channel by itself (`Add`, dropout,

@@ -17,7 +17,6 @@ pruned.
 import keras
 import numpy as np
 
-from keras_megan.net2net.index_map import SILENT
 from keras_megan.net2net.layers import BalancedNormalization, ChannelWeights
 from keras_megan.net2net.rules import register_rule, writes
 
@@ -240,8 +239,8 @@ def _single_group(site, axis, channels):
 
 def _root_weights(index_map):
     """Factors that make a mean of squares over copies the one over the originals."""
-    balance, count = surviving_balance(index_map)
-    return np.sqrt(np.maximum(balance, SILENT) * index_map.new_size / count)
+    _, count = surviving_balance(index_map)
+    return np.sqrt(index_map.positive_balance * index_map.new_size / count)
 
 
 @register_rule(keras.layers.RMSNormalization, linear=True)
@@ -300,7 +299,7 @@ def unit_normalization(site):
     def play(replay):
         x = replay.inputs[0]
         changed = [
-            (a, np.sqrt(np.maximum(replay.index_map(layout).balance, SILENT)))
+            (a, np.sqrt(replay.index_map(layout).positive_balance))
             for a, layout in zip(axes, layouts, strict=True)
             if not replay.index_map(layout).is_identity
         ]

@@ -9,7 +9,6 @@ import keras
 import numpy as np
 
 from keras_megan.net2net.activations import activation_of, is_mixing
-from keras_megan.net2net.index_map import SILENT
 from keras_megan.net2net.layout import Layout
 from keras_megan.net2net.rules import register_rule
 from keras_megan.net2net.rules_normalization import normalized_axes
@@ -28,7 +27,7 @@ def softmax_over(site, axes, logarithmic=False):
     def play(replay):
         x, *rest = replay.args
         changed = [
-            (axis, np.maximum(replay.index_map(layout).balance, SILENT))
+            (axis, replay.index_map(layout).positive_balance)
             for axis, layout in zip(axes, layouts, strict=True)
             if replay.is_changed(layout)
         ]
