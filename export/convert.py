@@ -24,6 +24,7 @@ from rich.console import Console
 
 from export.errors import ExportError
 from export.settings import (
+    AVX512_LANES,
     FORMATS,
     PRECISION_NAMES,
     TARGETS,
@@ -119,6 +120,12 @@ def _define_flags() -> None:
     flags.DEFINE_string("calibration", None, "Videos for int8, or 'demo'.")
     flags.DEFINE_integer("windows", 3, "Of the clip to verify on.")
     flags.DEFINE_float("white", 1.0, "Value of a white pixel, for image networks.")
+    flags.DEFINE_integer(
+        "lanes",
+        AVX512_LANES,
+        "Output channels that the CPU computes at a time; files for CPUs are divided "
+        "to fill them. 32: AVX-512. 0: undivided.",
+    )
     flags.DEFINE_bool("force", False, "Replace files that exist.")
     flags.DEFINE_bool(
         "allow_unverified", False, "Publish GPU files though no GPU driver is there."
@@ -142,6 +149,7 @@ def _main() -> int:
         calibration=given.calibration,
         windows=given.windows,
         largest=given.white,
+        lanes=given.lanes,
         force=given.force,
         allow_unverified=given.allow_unverified,
     )

@@ -1,7 +1,7 @@
 """The workshop: makes one artefact after another and proves each.
 
-    Variant (precision, target, interface) -> trace -> convert -> lint -> slim
-        -> describe itself -> run on its runtimes and compare -> Row
+    Variant (precision, target, interface) -> trace -> convert -> divide -> lint
+        -> slim -> describe itself -> run on its runtimes and compare -> Row
 
 A `Row` is all that is known of one artefact, published or not. Graphs are traced once
 for each target and interface. What cannot be converted becomes a row that says why.
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from export.divide import divide
 from export.errors import ExportError
 from export.flatbuffer import summary
 from export.lint import Finding, lint
@@ -128,6 +129,8 @@ class Workshop:
         try:
             traced = self._trace(variant.target == "gpu", uint8)
             named = precision.build(traced, subject, tensors)
+            if variant.target == "cpu":
+                named = divide(named, settings.lanes)
         except ExportError as error:
             row.message = str(error)
             return row

@@ -21,6 +21,9 @@ TARGETS_OF = {
 }
 PRECISION_NAMES = tuple(TARGETS_OF)
 INTERFACES = ("float32", "uint8")
+#: Output channels of a convolution that LiteRT's CPU runtime computes at a time where
+#: vectors are 512 bits wide.
+AVX512_LANES = 32
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Settings:
     calibration: str | None = None
     windows: int = 3
     largest: float = 1.0
+    lanes: int = AVX512_LANES
     force: bool = False
     allow_unverified: bool = False
 
@@ -60,6 +64,11 @@ class Settings:
             raise ExportError(
                 "Expected a positive height, width and number of windows; received "
                 f"{self.height}, {self.width} and {self.windows}."
+            )
+        if self.lanes < 0:
+            raise ExportError(
+                "Expected the number of output channels the CPU computes at a time as "
+                f"lanes, or 0; received {self.lanes}."
             )
         if "tflite" in self.formats and not variants(self):
             raise ExportError(
