@@ -96,7 +96,7 @@ class RunLogs:
         if console.is_terminal:
             self.progress = counted_progress(
                 console,
-                "steps, {task.fields[rate]:.1f} clips/s,",
+                "steps, {task.fields[rate]:.1f} samples/s,",
                 "left, loss {task.fields[loss]:.5f}",
             )
             self.task = self.progress.add_task(
@@ -135,7 +135,7 @@ class RunLogs:
         numbers = " ".join(f"{name} {value:.5g}" for name, value in values.items())
         self.line(
             f"{self.title} {step}/{self.last_step} {numbers} "
-            f"{rate:.1f} clips/s {left} left"
+            f"{rate:.1f} samples/s {left} left"
         )
 
     def validation(self, step: int, scores: dict[str, float], macs: float) -> None:

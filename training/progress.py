@@ -1,6 +1,6 @@
 """The one form of progress bar that the training programs show.
 
-training ━━━━━━━━━━━━━━ 120/650 steps, 2.7 clips/s, 0:05:56 gone, 0:26:13 left
+training ━━━━━━━━━━━━━━ 120/650 steps, 2.7 samples/s, 0:05:56 gone, 0:26:13 left
 """
 
 from rich.console import Console
@@ -20,7 +20,7 @@ def counted_progress(console: Console | None, counted: str, last: str = "left"):
     Args:
         console: Where it is drawn; rich leaves it out where there is no terminal.
         counted: What is counted, such as ``"windows,"``; may name a task's fields, as
-            in ``"steps, {task.fields[rate]:.1f} clips/s,"``.
+            in ``"steps, {task.fields[rate]:.1f} samples/s,"``.
         last: What stands behind the time left, likewise.
 
     Returns:
