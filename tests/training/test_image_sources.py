@@ -140,6 +140,20 @@ def test_the_task_takes_any_layout(tmp_path):
     assert (image.tobytes(), int(label)) in as_set(*pictures("train"))
 
 
+def test_the_task_can_take_a_balanced_part_of_the_images(tmp_path):
+    pack = str(write_pack(tmp_path))
+    whole = ImageTask(size=SIDE).open(pack, print)
+    some = ImageTask(size=SIDE, images=4).open(pack, print)
+    assert set(as_set(**some)) < set(as_set(**whole))
+    assert len(some["labels"]) == 4
+    counts = [np.sum(some["labels"] == n) for n in np.unique(whole["labels"])]
+    assert max(counts) - min(counts) <= 1
+    again = ImageTask(size=SIDE, images=4).open(pack, print)
+    np.testing.assert_array_equal(again["images"], some["images"])
+    with pytest.raises(TrainingError, match="trains on 999 images; '.*' has"):
+        ImageTask(size=SIDE, images=999).open(pack, print)
+
+
 # === Damage ===========================================================================
 def test_images_that_do_not_decode_are_counted_and_the_first_is_named(tmp_path):
     write_folders(tmp_path)

@@ -34,6 +34,8 @@ class ImageTask:
         flip: Whether images are mirrored, by half.
         label_smoothing: Of the cross-entropy.
         validation_batch: Images scored at once.
+        images: Of the training split, how many there are to train on, balanced over the
+            classes; None: all. Fractions of stages are fractions of these.
     """
 
     size: int = 32
@@ -41,12 +43,26 @@ class ImageTask:
     flip: bool = True
     label_smoothing: float = 0.0
     validation_batch: int = 250
+    images: int | None = None
 
     score_name = "accuracy"
 
     def open(self, data: str, report: Callable[[str], None]) -> dict:
-        """The training split, decoded: ``images`` uint8 (N, H, W, 3), ``labels``."""
-        return _read_split(data, "train", self.size)
+        """The training split, decoded: ``images`` uint8 (N, H, W, 3), ``labels``.
+
+        Raises:
+            TrainingError: If there are fewer images than asked for.
+        """
+        found = _read_split(data, "train", self.size)
+        if self.images is None:
+            return found
+        if len(found["labels"]) < self.images:
+            raise TrainingError(
+                f"The recipe trains on {self.images} images; '{data}' has "
+                f"{len(found['labels'])}."
+            )
+        chosen = nested_order(found["labels"], seed=0)[: self.images]
+        return {name: values[chosen] for name, values in found.items()}
 
     def sampler(self, data: dict, seed: int, fraction: float) -> Callable:
         """n -> (image, label)."""
