@@ -43,7 +43,7 @@ class Phase:
         prune: Multiply-adds as a share of the whole network's, to which the network is
             pruned before it grows again; the units that are active least often go.
         growth: Factor by which a pruned network is widened.
-        learning_rate: At the peak.
+        learning_rate: At the peak, as a share of the schedule's.
         final_learning_rate: At the end, as a share of the peak.
     """
 
@@ -54,7 +54,7 @@ class Phase:
     depth: int | None = None
     prune: float | None = None
     growth: float = 1.0
-    learning_rate: float = 1e-3
+    learning_rate: float = 1.0
     final_learning_rate: float = 0.2
 
     def __post_init__(self):
@@ -114,6 +114,7 @@ class VggSchedule:
         samples: Training images.
         epochs: E.
         batch_size: Images of one step.
+        learning_rate: At the peak.
     """
 
     phases: tuple[Phase, ...]
@@ -124,6 +125,7 @@ class VggSchedule:
     samples: int
     epochs: float
     batch_size: int
+    learning_rate: float = 1e-3
 
     def network(self, share: float = 1.0, depth: int | None = None) -> keras.Model:
         """A fresh network with a share of the whole one's filters."""
@@ -148,7 +150,7 @@ class VggSchedule:
             Stage(
                 phase.name,
                 self.steps(phase.epochs * phase.fraction),
-                phase.learning_rate,
+                self.learning_rate * phase.learning_rate,
                 fraction=phase.fraction,
                 changes=self._changes(number),
                 carry_optimizer=number > 0,
@@ -168,7 +170,7 @@ class VggSchedule:
             Stage(
                 "scratch",
                 self.steps(epochs),
-                last.learning_rate,
+                self.learning_rate * last.learning_rate,
                 final_learning_rate=last.final_learning_rate,
             ),
         )
