@@ -15,6 +15,7 @@ from training.recipe import Recipe, Stage, load_recipe
 from training.recipe_checks import check_recipe
 from training.schedules import (
     HALF_COST,
+    SLIM,
     Phase,
     VggSchedule,
     deepen_vgg,
@@ -115,6 +116,16 @@ def test_lean_deepens_prunes_by_density_and_ends_within_its_budget():
     assert macs[2] <= 0.42 * whole and TINY.relative_cost() < 0.4
     prune, *_ = TINY.stages()[-1].changes
     assert prune.policy == "prune" and prune.importance is net2net.ActivationDensity
+
+
+def test_slim_grows_to_the_whole_network_and_ends_within_its_budget():
+    schedule = dataclasses.replace(TINY, phases=SLIM)
+    networks = grown(schedule)
+    whole = net2net.count_macs(schedule.whole())
+    assert net2net.count_macs(networks[1]) == whole
+    assert 0.5 * whole < net2net.count_macs(networks[2]) <= 0.58 * whole
+    assert schedule.relative_cost() < 0.5
+    assert schedule.stages()[-1].learning_rate == schedule.learning_rate
 
 
 def test_deepening_names_the_layers_of_the_deeper_network():
