@@ -13,7 +13,8 @@ The published result is about half the cost at equal accuracy; which phases gave
 not published. `HALF_COST` is one family that comes to 0.498 for VGG19 at 64x64;
 `LEAN` prunes on the way by the density of activations, deepens where the early networks
 are shallow, and comes to less than 0.4 with 0.4 of the whole network's inference cost;
-`SLIM` grows and prunes early and stays on all of the data for longest.
+`BROAD` grows the network alone and `SLIM` grows and prunes it early, so that both learn
+from all data for longer.
 
 Sources: Feng and Panda, arXiv:2003.01204 (smaller networks on subsets first, pruning
 while expanding); Foldy-Porto and Panda, arXiv:2002.02949 (activation density).
@@ -75,9 +76,14 @@ HALF_COST = (
     Phase("whole", 1.0, 0.36, 1.0, final_learning_rate=0.005),
 )
 
-#: The same cost, most of it for the last network, which is pruned to 0.57. Networks
-#: that learn a small part of the data by heart generalise worse ever after (Ash and
-#: Adams, arXiv:1910.08475), so the early phases are short.
+#: The same cost, all of it on all data: networks that learn a part of the data by heart
+#: generalise worse ever after (Ash and Adams, arXiv:1910.08475).
+BROAD = (
+    Phase("half", 1.0, 0.30, 0.5, final_learning_rate=0.7),
+    Phase("whole", 1.0, 0.42, 1.0, final_learning_rate=0.005),
+)
+
+#: The same cost, most of it for the last network, which is pruned to 0.57.
 SLIM = (
     Phase("half", 0.5, 0.10, 0.5),
     Phase("whole", 1.0, 0.10, 1.0, final_learning_rate=0.7),

@@ -1,10 +1,10 @@
-"""A narrow VGG13 on CIFAR-10, cumulatively, at half the cost of training from scratch.
+"""A narrow VGG11 on CIFAR-10, cumulatively, at half the cost of training from scratch.
 
     half     half the filters, a quarter of the data
     wider    widened exactly to three quarters, half of the data
     whole    widened exactly to the whole network, all data
 
-The whole network is VGG13 with a quarter of the published filters, for two CPU cores.
+The whole network is VGG11 with a quarter of the published filters, for two CPU cores.
 It trains on 500 images of each class, as many as TinyImageNet has: so a run of minutes
 comes to where training from scratch gains no more. The phases are
 `training.schedules.HALF_COST`; their cost follows from the arithmetic.
@@ -17,12 +17,12 @@ from training.tasks.images import ImageTask
 
 SCHEDULE = VggSchedule(
     phases=HALF_COST,
-    depth=13,
+    depth=11,
     width=0.25,
     side=32,
     classes=10,
     samples=5_000,
-    epochs=80,
+    epochs=160,
     batch_size=128,
     learning_rate=3e-3,
 )

@@ -1,4 +1,4 @@
-"""The narrow VGG13 on CIFAR-10 from scratch: what cumulative training is compared with.
+"""The narrow VGG11 on CIFAR-10 from scratch: what cumulative training is compared with.
 
 Network, epochs, batch, augmentation and learning rates are those that end
 vgg_cifar_cumulative.py.

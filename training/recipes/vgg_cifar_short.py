@@ -1,4 +1,4 @@
-"""The narrow VGG13 on CIFAR-10 from scratch in half of the steps: the control.
+"""The narrow VGG11 on CIFAR-10 from scratch in half of the steps: the control.
 
 Whatever cumulative training saves must be held against simply training less. The same
 as vgg_cifar_scratch.py, with the whole learning rate schedule in 0.5 of its epochs.

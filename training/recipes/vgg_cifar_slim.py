@@ -1,4 +1,4 @@
-"""The narrow VGG13 on CIFAR-10, grown early, pruned early, then trained for long.
+"""The narrow VGG11 on CIFAR-10, grown early, pruned early, then trained for long.
 
     half     half the filters, half of the data, a tenth of the epochs
     whole    widened exactly to the whole network, all data

@@ -1,0 +1,23 @@
+"""The narrow VGG11 on CIFAR-10 in two stages that both learn from all data.
+
+    half     half the filters
+    whole    widened exactly to the whole network
+
+The cost of vgg_cifar_cumulative.py, spent otherwise; `training.schedules.BROAD`.
+"""
+
+import dataclasses
+
+from training.recipes.vgg_cifar_cumulative import RECIPE as CUMULATIVE
+from training.recipes.vgg_cifar_cumulative import SCHEDULE as WHOLE
+from training.schedules import BROAD
+
+SCHEDULE = dataclasses.replace(WHOLE, phases=BROAD)
+
+RECIPE = dataclasses.replace(
+    CUMULATIVE,
+    name="vgg_cifar_broad",
+    model=SCHEDULE.first,
+    stages=SCHEDULE.stages(),
+    expected="within 0.5 points of vgg_cifar_scratch at half of its multiply-adds",
+)
