@@ -3,10 +3,12 @@
     widen(widths={"conv3": 96})          deepen(after="block4")
     prune(macs=8e9, input_shape=(4, 64, 112, 3), round_to=8)
 
-Each gives a `Change`: the name of a policy of `keras_megan.net2net` and its arguments,
-so a recipe stays data. The policy decides a plan when the stage begins. Growth keeps
-what the network computes to the last digits, so a stage begins where the one before
-ended.
+    refresh(keep=0.4)
+
+Each gives a `Change`: the name of a policy and its arguments, so a recipe stays data.
+The policy decides a plan when the stage begins. Growth keeps what the network computes
+to the last digits, so a stage begins where the one before ended; `refresh` gives that
+up for better generalisation.
 
 Source: Chen et al., Net2Net, ICLR 2016 (arXiv:1511.05641).
 """
@@ -19,14 +21,23 @@ import keras
 
 from keras_megan import net2net
 from training.errors import TrainingError
+from training.refresh import refresh as plan_refresh
+
+#: Name -> function (network, options) -> plan.
+POLICIES: dict[str, Callable] = {
+    "widen": net2net.widen,
+    "deepen": net2net.deepen,
+    "prune": net2net.prune,
+    "refresh": plan_refresh,
+}
 
 
 @dataclass(frozen=True)
 class Change:
-    """One growth or pruning step.
+    """One step of growing, pruning or refreshing.
 
     Attributes:
-        policy: "widen", "deepen" or "prune".
+        policy: One of `POLICIES`.
         options: The policy's arguments, as in `keras_megan.net2net`.
         noise: On what copies of units receive, relative to the weights'; see
             `keras_megan.net2net.Plan.apply`.
@@ -54,7 +65,7 @@ class Change:
         if self.importance is not None:
             options["importance"] = self.importance(inputs())
         try:
-            return getattr(net2net, self.policy)(model, **options)
+            return POLICIES[self.policy](model, **options)
         except (ValueError, TypeError, KeyError) as error:
             raise TrainingError(
                 f"The network cannot be changed by '{self.describe()}': {error}"
@@ -83,3 +94,8 @@ def deepen(**options) -> Change:
 def prune(importance: Callable[[Any], Any] | None = None, **options) -> Change:
     """Fewer channels; other arguments as `keras_megan.net2net.prune`."""
     return Change("prune", options, importance)
+
+
+def refresh(keep: float) -> Change:
+    """Weights mixed with fresh ones; see `training.refresh`."""
+    return Change("refresh", {"keep": keep})

@@ -13,10 +13,12 @@ The published result is about half the cost at equal accuracy; which phases gave
 not published. `HALF_COST` is one family that comes to 0.498 for VGG19 at 64x64;
 `LEAN` prunes on the way by the density of activations, deepens where the early networks
 are shallow, and comes to less than 0.4 with 0.4 of the whole network's inference cost;
-`BROAD` grows the network alone, `SLIM` also prunes it, and both learn from all data.
+`BROAD` grows the network alone, `SLIM` also prunes it; both learn from all data and
+refresh the weights when they grow.
 
 Sources: Feng and Panda, arXiv:2003.01204 (smaller networks on subsets first, pruning
-while expanding); Foldy-Porto and Panda, arXiv:2002.02949 (activation density).
+while expanding); Foldy-Porto and Panda, arXiv:2002.02949 (activation density); Ash and
+Adams, arXiv:1910.08475 (warm starts generalise worse; refreshing).
 """
 
 import dataclasses
@@ -26,7 +28,7 @@ import keras
 
 from keras_megan.classifiers import VGG_BLOCKS, vgg_bn, vgg_widths
 from keras_megan.net2net import ActivationDensity, count_macs
-from training.changes import Change, deepen, prune, widen
+from training.changes import Change, deepen, prune, refresh, widen
 from training.errors import TrainingError
 from training.recipe import Stage
 
@@ -45,6 +47,8 @@ class Phase:
             pruned before it grows again; the units that are active least often go.
         growth: Factor by which a pruned network is widened.
         round_to: Channels of pruned layers are multiples of this.
+        keep: Share of the weights that is kept as the phase begins; the rest is fresh.
+            See `training.refresh`.
         learning_rate: At the peak, as a share of the schedule's.
         final_learning_rate: At the end, as a share of the peak.
     """
@@ -57,6 +61,7 @@ class Phase:
     prune: float | None = None
     growth: float = 1.0
     round_to: int = 1
+    keep: float = 1.0
     learning_rate: float = 1.0
     final_learning_rate: float = 0.2
 
@@ -75,17 +80,17 @@ HALF_COST = (
     Phase("whole", 1.0, 0.36, 1.0, final_learning_rate=0.005),
 )
 
-#: The same cost, all of it on all data: networks that learn a part of the data by heart
-#: generalise worse ever after (Ash and Adams, arXiv:1910.08475).
+#: The same cost, all of it on all data, with weights refreshed when the network grows:
+#: what has learned by heart in a smaller network generalises worse ever after.
 BROAD = (
     Phase("half", 1.0, 0.30, 0.5, final_learning_rate=0.7),
-    Phase("whole", 1.0, 0.42, 1.0, final_learning_rate=0.005),
+    Phase("whole", 1.0, 0.42, 1.0, keep=0.4, final_learning_rate=0.005),
 )
 
 #: The same cost, and pruned to 0.57 at the end, with some training to mend it.
 SLIM = (
     Phase("half", 1.0, 0.20, 0.5, final_learning_rate=0.7),
-    Phase("whole", 1.0, 0.36, 1.0, final_learning_rate=0.05),
+    Phase("whole", 1.0, 0.36, 1.0, keep=0.4, final_learning_rate=0.05),
     Phase(
         "slim",
         1.0,
@@ -172,7 +177,7 @@ class VggSchedule:
                 self.learning_rate * phase.learning_rate,
                 fraction=phase.fraction,
                 changes=self._changes(number),
-                carry_optimizer=number > 0,
+                carry_optimizer=number > 0 and phase.keep == 1.0,
                 final_learning_rate=phase.final_learning_rate,
             )
             for number, phase in enumerate(self.phases)
@@ -240,6 +245,8 @@ class VggSchedule:
             )
         elif phase.growth > 1:
             changes.append(widen(factor=phase.growth))
+        if phase.keep < 1.0:
+            changes.append(refresh(phase.keep))
         return tuple(changes)
 
 

@@ -1,7 +1,7 @@
 """The narrow VGG11 on CIFAR-10 in two stages that both learn from all data.
 
     half     half the filters
-    whole    widened exactly to the whole network
+    whole    widened exactly to the whole network, and refreshed
 
 The cost of vgg_cifar_cumulative.py, spent otherwise; `training.schedules.BROAD`.
 """

@@ -1,7 +1,7 @@
 """The narrow VGG11 on CIFAR-10, grown, trained and pruned, always on all data.
 
     half     half the filters
-    whole    widened exactly to the whole network
+    whole    widened exactly to the whole network, and refreshed
     slim     pruned to 0.57 of it by the density of activations
 
 The cost of vgg_cifar_cumulative.py, spent otherwise; `training.schedules.SLIM`.
