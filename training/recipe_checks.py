@@ -5,6 +5,8 @@ A stage that cannot begin should not be found out after hours of the stages befo
 - fractions of the data must not shrink: subsets are nested, and training is cumulative;
 - a step that says widen must not make anything narrower. Widths are compared with those
   of the network that will be there, by doing all changes once to an untrained one;
+- a stage whose weights are refreshed begins with a new optimizer: moments of weights
+  that are gone say nothing;
 - layers that alone are to learn must be there. What follows a pruning by data cannot be
   known before and is left to its stage.
 """
@@ -19,6 +21,7 @@ def check_recipe(recipe: Recipe) -> None:
     """Raises a `TrainingError`, one line, if a later stage could not begin."""
     check_fractions(recipe)
     check_growth(recipe)
+    check_optimizers(recipe)
     check_networks(recipe)
 
 
@@ -43,6 +46,18 @@ def check_growth(recipe: Recipe) -> None:
             if change.policy == "widen" and factor is not None and not factor > 1:
                 how = f"by a factor of {factor:g}, which is not above 1"
                 raise _shrinks(stage, how)
+
+
+def check_optimizers(recipe: Recipe) -> None:
+    """No stage carries the optimizer's moments into refreshed weights."""
+    for stage in recipe.stages:
+        refreshed = any(change.policy == "refresh" for change in stage.changes)
+        if refreshed and stage.carry_optimizer:
+            raise TrainingError(
+                f"Stage '{stage.name}' of recipe '{recipe.name}' refreshes the weights "
+                "and carries the optimizer, whose moments are of the old ones. Give "
+                "carry_optimizer=False."
+            )
 
 
 def check_networks(recipe: Recipe) -> None:

@@ -19,8 +19,6 @@ import keras
 
 from training.errors import TrainingError
 
-_SUFFIX = "_initializer"
-
 
 @dataclass(frozen=True)
 class Refresh:
@@ -75,12 +73,21 @@ def _random_weights(model: keras.Model) -> list[tuple]:
     """All weights with the initializers that drew them: pairs, in the model's order."""
     found = []
     for layer in model._flatten_layers():
-        for name, initializer in vars(layer).items():
-            weight = getattr(layer, name.removesuffix(_SUFFIX), None)
-            if (
-                name.endswith(_SUFFIX)
-                and isinstance(weight, keras.Variable)
-                and "seed" in initializer.get_config()
-            ):
-                found.append((weight, initializer))
+        for attribute, initializer in list(vars(layer).items()):
+            name, suffix, _ = attribute.partition("_initializer")
+            if suffix and "seed" in initializer.get_config():
+                weight = _weight(layer, name)
+                if weight is not None:
+                    found.append((weight, initializer))
     return found
+
+
+def _weight(layer: keras.Layer, name: str) -> keras.Variable | None:
+    """The weight that an initializer of this name is for; Keras names them three ways.
+
+    Most are called alike; recurrent and separable layers have a ``recurrent_kernel``
+    and so on; a depthwise convolution has one ``kernel``.
+    """
+    names = [name, f"{name}_kernel"] + (["kernel"] if name == "depthwise" else [])
+    weights = (getattr(layer, candidate, None) for candidate in names)
+    return next((w for w in weights if isinstance(w, keras.Variable)), None)

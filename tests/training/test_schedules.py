@@ -14,6 +14,7 @@ from training.errors import TrainingError
 from training.recipe import Recipe, Stage, load_recipe
 from training.recipe_checks import check_recipe
 from training.schedules import (
+    BROAD,
     HALF_COST,
     SLIM,
     Phase,
@@ -137,6 +138,19 @@ def test_slim_grows_to_the_whole_network_and_ends_within_its_budget():
     assert schedule.relative_cost() < 0.5
     rates = [stage.learning_rate for stage in schedule.stages()]
     assert rates == pytest.approx([1e-3, 1e-3, 1e-3 / 3])
+
+
+def test_a_phase_that_keeps_less_is_refreshed_and_begins_with_a_new_optimizer():
+    stages = dataclasses.replace(TINY, phases=BROAD).stages()
+    policies = [[change.policy for change in stage.changes] for stage in stages]
+    assert policies == [[], ["widen", "refresh"]]
+    assert not stages[1].carry_optimizer
+    kept = tuple(dataclasses.replace(phase, keep=1.0) for phase in BROAD)
+    exact = dataclasses.replace(TINY, phases=kept).stages()[1]
+    assert [c.policy for c in exact.changes] == ["widen"] and exact.carry_optimizer
+    wrong = dataclasses.replace(stages[1], carry_optimizer=True)
+    with pytest.raises(TrainingError, match="'whole' .* refreshes .* and carries"):
+        check_recipe(recipe(stages[0], wrong))
 
 
 def test_deepening_names_the_layers_of_the_deeper_network():
