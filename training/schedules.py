@@ -83,14 +83,14 @@ HALF_COST = (
 #: The same cost, all of it on all data, with weights refreshed when the network grows:
 #: what has learned by heart in a smaller network generalises worse ever after.
 BROAD = (
-    Phase("half", 1.0, 0.30, 0.5, final_learning_rate=0.7),
-    Phase("whole", 1.0, 0.42, 1.0, keep=0.4, final_learning_rate=0.005),
+    Phase("half", 1.0, 0.10, 0.5, final_learning_rate=0.7),
+    Phase("whole", 1.0, 0.47, 1.0, keep=0.4, final_learning_rate=0.005),
 )
 
 #: The same cost, and pruned to 0.57 at the end, with some training to mend it.
 SLIM = (
-    Phase("half", 1.0, 0.20, 0.5, final_learning_rate=0.7),
-    Phase("whole", 1.0, 0.36, 1.0, keep=0.4, final_learning_rate=0.05),
+    Phase("half", 1.0, 0.10, 0.5, final_learning_rate=0.7),
+    Phase("whole", 1.0, 0.38, 1.0, keep=0.4, final_learning_rate=0.05),
     Phase(
         "slim",
         1.0,
