@@ -19,6 +19,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
+from export.flatbuffer import builtin_number
 from export.settings import AVX512_LANES
 
 #: Products per output number below which joining costs more than dividing saves.
@@ -179,12 +180,12 @@ class _Divider:
 
     def _code_of(self, operation) -> int:
         code = self.model.operatorCodes[operation.opcodeIndex]
-        return max(code.builtinCode, code.deprecatedBuiltinCode)
+        return builtin_number(code)
 
     def _code_index(self, wanted: int) -> int:
         codes = self.model.operatorCodes
         for index, code in enumerate(codes):
-            if max(code.builtinCode, code.deprecatedBuiltinCode) == wanted:
+            if builtin_number(code) == wanted:
                 return index
         code = schema.OperatorCodeT()
         code.builtinCode = code.deprecatedBuiltinCode = wanted

@@ -30,6 +30,12 @@ _OPERATIONS = _names(schema.BuiltinOperator)
 _TYPES = _names(schema.TensorType)
 
 
+def builtin_number(code: schema.OperatorCodeT) -> int:
+    """The schema's number of an operation, which stands in one of two fields."""
+    # Numbers above 127 do not fit into the older of the two fields.
+    return max(code.builtinCode, code.deprecatedBuiltinCode)
+
+
 @dataclass(frozen=True, eq=False)
 class Tensor:
     """One tensor of a graph.
@@ -240,8 +246,7 @@ def _tensor(tensor: schema.TensorT, contents: list[np.ndarray]) -> Tensor:
 
 def _operation(op: schema.OperatorT, codes: list, tensors: list[Tensor]) -> Operation:
     code = codes[op.opcodeIndex]
-    # Numbers above 127 do not fit into the older of the two fields.
-    name = _OPERATIONS[max(code.builtinCode, code.deprecatedBuiltinCode)]
+    name = _OPERATIONS[builtin_number(code)]
     custom = name == "CUSTOM"
     if custom:
         name = (code.customCode or b"CUSTOM").decode("utf-8", "replace")

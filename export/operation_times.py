@@ -26,6 +26,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from export.errors import ExportError, reading
+from export.flatbuffer import builtin_number
 from keras_megan.quiet import standard_error_held_back
 
 _OPERATIONS = {
@@ -117,9 +118,7 @@ def _code(model, operation):
 
 
 def _name(model, operation) -> str:
-    code = _code(model, operation)
-    # Numbers above 127 do not fit into the older of the two fields.
-    number = max(code.builtinCode, code.deprecatedBuiltinCode)
+    number = builtin_number(_code(model, operation))
     return _OPERATIONS.get(number, f"operation {number}")
 
 

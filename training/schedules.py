@@ -11,7 +11,7 @@ Its cost relative to from-scratch training follows from the arithmetic alone:
 
 The published result is about half the cost at equal accuracy; which phases gave it is
 not published. `HALF_COST` is one family that comes to 0.498 for VGG19 at 64x64;
-`LEAN` prunes on the way by the density of activations, deepens where the early networks
+`lean` prunes on the way by the density of activations, deepens where the early networks
 are shallow, and comes to less than 0.4 with 0.4 of the whole network's inference cost;
 `BROAD` grows the network alone, `SLIM` also prunes it; both learn from all data and
 refresh the weights when they grow.
