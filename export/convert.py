@@ -25,6 +25,7 @@ from rich.console import Console
 from export.errors import ExportError
 from export.settings import (
     AVX512_LANES,
+    CACHE_BYTES,
     FORMATS,
     PRECISION_NAMES,
     TARGETS,
@@ -126,6 +127,12 @@ def _define_flags() -> None:
         "Output channels that the CPU computes at a time; files for CPUs are divided "
         "to fill them. 32: AVX-512. 0: undivided.",
     )
+    flags.DEFINE_integer(
+        "cache",
+        CACHE_BYTES >> 10,
+        "KiB of cache next to the CPU's cores; where all frames of features exceed it, "
+        "files for CPUs compute one frame after another. 0: all frames together.",
+    )
     flags.DEFINE_bool("force", False, "Replace files that exist.")
     flags.DEFINE_bool(
         "allow_unverified", False, "Publish GPU files though no GPU driver is there."
@@ -150,6 +157,7 @@ def _main() -> int:
         windows=given.windows,
         largest=given.white,
         lanes=given.lanes,
+        cache=given.cache << 10,
         force=given.force,
         allow_unverified=given.allow_unverified,
     )

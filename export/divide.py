@@ -13,13 +13,10 @@ so only convolutions are divided whose outputs take enough arithmetic to pay for
 Weights in 8 bits and sparse ones are left alone: other kernels compute them.
 """
 
-import copy
-
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.tools import flatbuffer_utils
 
-from export.flatbuffer import builtin_number
+from export.graph_edit import Code, GraphEdit, editable, packed
 from export.settings import AVX512_LANES
 
 #: Products per output number below which joining costs more than dividing saves.
@@ -28,7 +25,6 @@ _FLOATS = {
     schema.TensorType.FLOAT32: np.float32,
     schema.TensorType.FLOAT16: np.float16,
 }
-_Code = schema.BuiltinOperator
 
 
 def divide(flatbuffer: bytes, lanes: int = AVX512_LANES) -> bytes:
@@ -44,15 +40,15 @@ def divide(flatbuffer: bytes, lanes: int = AVX512_LANES) -> bytes:
     """
     if not lanes:
         return flatbuffer
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(flatbuffer))
+    model = editable(flatbuffer)
     divided = sum(_Divider(model, graph, lanes).run() for graph in model.subgraphs)
     if not divided:
         return flatbuffer
     _drop_unused_weights(model)
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return packed(model)
 
 
-class _Divider:
+class _Divider(GraphEdit):
     """Works on one graph of a model, in place.
 
     Args:
@@ -61,12 +57,8 @@ class _Divider:
     """
 
     def __init__(self, model, graph, lanes: int):
-        self.model, self.graph, self.lanes = model, graph, lanes
-        self.producers = {
-            int(index): operation
-            for operation in graph.operators
-            for index in operation.outputs
-        }
+        super().__init__(model, graph)
+        self.lanes = lanes
         self.operators = []
         # Tensor and cut -> its parts: layers may share weights.
         self.parts: dict[tuple[int, int], tuple[int, int]] = {}
@@ -86,14 +78,15 @@ class _Divider:
 
     def _cut(self, operation) -> int:
         """Where to divide an operation's channels; 0: not at all."""
-        if self._code_of(operation) != _Code.CONV_2D or len(operation.inputs) != 3:
+        if self.code(operation) != Code.CONV_2D or len(operation.inputs) != 3:
             return 0
-        image, filters, bias = (self.graph.tensors[i] for i in operation.inputs)
-        weights = [self._constant(int(i)) for i in operation.inputs[1:]]
-        if not all(w is not None and w.type in _FLOATS for w in weights):
+        image, filters, bias = (int(index) for index in operation.inputs)
+        weights = (self.constant(filters), self.constant(bias))
+        if not all(w and w.type in _FLOATS and w.sparsity is None for w in weights):
             return 0
-        channels, *taps, inputs = (int(size) for size in filters.shape)
-        if inputs != image.shape[-1] or inputs * np.prod(taps) < LEAST_PRODUCTS:
+        channels, *taps, inputs = self.sizes(filters)
+        products = inputs * np.prod(taps)
+        if inputs != self.sizes(image)[-1] or products < LEAST_PRODUCTS:
             return 0
         left = channels % self.lanes
         return channels - left if 0 < left <= self.lanes // 2 < channels - left else 0
@@ -104,108 +97,62 @@ class _Divider:
         weights = zip(
             self._cut_weights(filters, cut), self._cut_weights(bias, cut), strict=True
         )
-        channels = self.graph.tensors[result].shape[-1]
-        joined = []
-        for pair, size in zip(weights, (cut, int(channels) - cut), strict=True):
-            part = copy.copy(operation)
-            part.inputs = np.asarray([image, *pair], np.int32)
-            joined.append(self._new_tensor(result, -1, size))
-            part.outputs = np.asarray([joined[-1]], np.int32)
-            self.operators.append(part)
-        self.operators.append(self._joining(joined, result))
-
-    def _constant(self, index: int):
-        """The tensor that holds a weight's numbers, or None if they are computed."""
-        producer = self.producers.get(index)
-        if producer is not None and self._code_of(producer) == _Code.DEQUANTIZE:
-            index = int(producer.inputs[0])  # float16, unpacked by the runtime
-        tensor = self.graph.tensors[index]
-        data = self.model.buffers[tensor.buffer].data
-        known = index not in self.producers and data is not None and len(data)
-        return tensor if known and tensor.sparsity is None else None
+        *outer, channels = self.sizes(result)
+        parts = []
+        for pair, size in zip(weights, (cut, channels - cut), strict=True):
+            parts.append(self.new_tensor(result, (*outer, size)))
+            self.operators.append(self.copy_of(operation, [image, *pair], parts[-1]))
+        self.operators.append(
+            self.new_operation(
+                Code.CONCATENATION,
+                "ConcatenationOptions",
+                parts,
+                result,
+                axis=len(outer),
+            )
+        )
 
     def _cut_weights(self, index: int, cut: int) -> tuple[int, int]:
         """A weight's parts, along its first axis, as tensors of their own."""
         if (index, cut) in self.parts:
             return self.parts[index, cut]
-        size = int(self.graph.tensors[index].shape[0])
+        size, *inner = self.sizes(index)
         producer = self.producers.get(index)
         if producer is None:
-            halves = self._cut_constant(index, cut, size)
+            halves = self._cut_constant(index, cut)
         else:
             halves = []
-            packed = self._cut_weights(int(producer.inputs[0]), cut)
-            for source, length in zip(packed, (cut, size - cut), strict=True):
-                unpack = copy.copy(producer)
-                unpack.inputs = np.asarray([source], np.int32)
-                halves.append(self._new_tensor(index, 0, length))
-                unpack.outputs = np.asarray([halves[-1]], np.int32)
-                self.operators.append(unpack)
+            packed_halves = self._cut_weights(int(producer.inputs[0]), cut)
+            for source, length in zip(packed_halves, (cut, size - cut), strict=True):
+                halves.append(self.new_tensor(index, (length, *inner)))
+                self.operators.append(self.copy_of(producer, [source], halves[-1]))
         self.parts[index, cut] = tuple(halves)
         return self.parts[index, cut]
 
-    def _cut_constant(self, index: int, cut: int, size: int) -> list[int]:
+    def _cut_constant(self, index: int, cut: int) -> list[int]:
         tensor = self.graph.tensors[index]
-        data = bytes(self.model.buffers[tensor.buffer].data)
-        values = np.frombuffer(data, _FLOATS[tensor.type]).reshape(tensor.shape)
+        values = np.frombuffer(self.contents(index), _FLOATS[tensor.type])
+        values = values.reshape(tensor.shape)
         halves = []
         for part in (values[:cut], values[cut:]):
-            halves.append(self._new_tensor(index, 0, len(part)))
-            buffer = schema.BufferT()
-            buffer.data = np.frombuffer(part.tobytes(), np.uint8)
-            self.graph.tensors[halves[-1]].buffer = len(self.model.buffers)
-            self.model.buffers.append(buffer)
+            halves.append(self.new_tensor(index, part.shape))
+            self.graph.tensors[halves[-1]].buffer = self.new_buffer(part)
         return halves
-
-    def _new_tensor(self, like: int, axis: int, size: int) -> int:
-        """A tensor of another size along one axis; its number."""
-        tensor = copy.copy(self.graph.tensors[like])
-        tensor.shape = np.array(tensor.shape, np.int32)
-        tensor.shape[axis] = size
-        if tensor.shapeSignature is not None:
-            tensor.shapeSignature = np.array(tensor.shapeSignature, np.int32)
-            tensor.shapeSignature[axis] = size
-        self.graph.tensors.append(tensor)
-        return len(self.graph.tensors) - 1
-
-    def _joining(self, parts: list[int], result: int):
-        operation = schema.OperatorT()
-        operation.opcodeIndex = self._code_index(_Code.CONCATENATION)
-        operation.inputs = np.asarray(parts, np.int32)
-        operation.outputs = np.asarray([result], np.int32)
-        operation.builtinOptionsType = schema.BuiltinOptions.ConcatenationOptions
-        operation.builtinOptions = schema.ConcatenationOptionsT()
-        operation.builtinOptions.axis = len(self.graph.tensors[result].shape) - 1
-        return operation
-
-    def _code_of(self, operation) -> int:
-        code = self.model.operatorCodes[operation.opcodeIndex]
-        return builtin_number(code)
-
-    def _code_index(self, wanted: int) -> int:
-        codes = self.model.operatorCodes
-        for index, code in enumerate(codes):
-            if builtin_number(code) == wanted:
-                return index
-        code = schema.OperatorCodeT()
-        code.builtinCode = code.deprecatedBuiltinCode = wanted
-        code.version = 1
-        codes.append(code)
-        return len(codes) - 1
 
 
 def _drop_unused_weights(model) -> None:
-    """Forgets tensors that nothing reads any more, and what they held.
+    """Forgets weights that nothing reads any more, and what they held.
 
-    Whole weights whose parts are used now; unpackings of float16 ones go with them.
+    Whole ones whose parts are used now; unpackings of float16 ones go with them.
     """
     for graph in model.subgraphs:
-        read = {int(i) for op in graph.operators for i in op.inputs}
-        read |= {int(i) for i in graph.outputs}
+        edit = GraphEdit(model, graph)
+        needed = edit.readers.keys() | {int(index) for index in graph.outputs}
         graph.operators = [
             operation
             for operation in graph.operators
-            if read & {int(i) for i in operation.outputs}
+            if edit.code(operation) != Code.DEQUANTIZE
+            or int(operation.outputs[0]) in needed
         ]
         read = {int(i) for op in graph.operators for i in op.inputs}
         for index, tensor in enumerate(graph.tensors):

@@ -1,6 +1,7 @@
 """The workshop: makes one artefact after another and proves each.
 
-    Variant (precision, target, interface) -> trace -> convert -> divide -> lint
+    Variant (precision, target, interface) -> trace -> convert
+        -> pool first -> divide -> frame by frame (for CPUs) -> lint
         -> slim -> describe itself -> run on its runtimes and compare -> Row
 
 A `Row` is all that is known of one artefact, published or not. Graphs are traced once
@@ -18,7 +19,9 @@ import tensorflow as tf
 from export.divide import divide
 from export.errors import ExportError
 from export.flatbuffer import summary
+from export.frame_by_frame import frame_by_frame
 from export.lint import Finding, lint
+from export.pool_first import pool_first
 from export.precisions import PRECISIONS
 from export.runtime import median_seconds
 from export.saved_model import write_saved_model
@@ -130,7 +133,8 @@ class Workshop:
             traced = self._trace(variant.target == "gpu", uint8)
             named = precision.build(traced, subject, tensors)
             if variant.target == "cpu":
-                named = divide(named, settings.lanes)
+                named = divide(pool_first(named), settings.lanes)
+                named = frame_by_frame(named, settings.cache)
         except ExportError as error:
             row.message = str(error)
             return row

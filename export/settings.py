@@ -24,6 +24,9 @@ INTERFACES = ("float32", "uint8")
 #: Output channels of a convolution that LiteRT's CPU runtime computes at a time where
 #: vectors are 512 bits wide.
 AVX512_LANES = 32
+#: Bytes of features that stay next to the cores from one operation to the next: about
+#: the level-2 caches of two cores.
+CACHE_BYTES = 2 << 20
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Settings:
     windows: int = 3
     largest: float = 1.0
     lanes: int = AVX512_LANES
+    cache: int = CACHE_BYTES
     force: bool = False
     allow_unverified: bool = False
 
@@ -69,6 +73,11 @@ class Settings:
             raise ExportError(
                 "Expected the number of output channels the CPU computes at a time as "
                 f"lanes, or 0; received {self.lanes}."
+            )
+        if self.cache < 0:
+            raise ExportError(
+                "Expected the CPU's cache next to its cores in bytes, or 0; received "
+                f"{self.cache}."
             )
         if "tflite" in self.formats and not variants(self):
             raise ExportError(
