@@ -130,7 +130,7 @@ def _define_flags() -> None:
     flags.DEFINE_integer(
         "cache",
         CACHE_BYTES >> 10,
-        "KiB of cache next to the CPU's cores; where all frames of features exceed it, "
+        "KiB of features that stay near the CPU's cores; where all frames exceed it, "
         "files for CPUs compute one frame after another. 0: all frames together.",
     )
     flags.DEFINE_bool("force", False, "Replace files that exist.")

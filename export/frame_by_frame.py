@@ -15,9 +15,11 @@ side on the channel axis then only name other tensors or join them directly. The
 together where an operation wants them all. Every number is computed as before.
 
 The price is a longer list of operations, and memory: the runtime arranges weights anew
-for every operation that reads them. Weights in 8 bits are left alone: their features
-are small, and nothing was gained.
+for every operation that reads them. Only convolutions in floating point count: features
+in 8 bits are small, and nothing was gained there.
 """
+
+import math
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -66,8 +68,8 @@ def frame_by_frame(flatbuffer: bytes, cache: int = CACHE_BYTES) -> bytes:
 
     Args:
         flatbuffer: A TFLite model.
-        cache: Bytes that stay next to the cores. Stretches whose frames exceed it
-            together are taken apart. 0: none is.
+        cache: Bytes that stay next to the cores. Stretches are taken apart whose
+            convolutions read more than that, all frames together. 0: none is.
 
     Returns:
         The flatbuffer; the very same if nothing is taken apart.
@@ -157,35 +159,32 @@ class _FrameByFrame:
     def _end_stretch(self) -> None:
         stretch, frames = self.stretch, self.frames
         self.stretch, self.frames, self.computed = [], 0, set()
-        weights = self._weights(stretch)
-        copied = sum(weights) * (frames - 1)
-        if (
-            not weights
-            or copied > self.left_to_copy
-            or self._largest(stretch) <= self.cache
-        ):
-            for operation in stretch:
-                self.layout.emit(operation)
+        read, weights, products = self._convolutions(stretch).T
+        copied = int(weights.sum()) * (frames - 1)
+        # Where the arithmetic is: what a product of features and weights finds.
+        gains = products.any() and np.average(read, weights=products) > self.cache
+        if gains and copied <= self.left_to_copy:
+            self.left_to_copy -= copied
+            self.taken_apart += 1
+            self._take_apart(stretch, frames)
             return
-        self.left_to_copy -= copied
-        self.taken_apart += 1
-        self._take_apart(stretch, frames)
+        for operation in stretch:
+            self.layout.emit(operation)
 
-    def _weights(self, stretch) -> list[int]:
-        """Bytes of the weights of each convolution in floating point."""
+    def _convolutions(self, stretch) -> np.ndarray:
+        """Bytes read, bytes of weights and products of those in floating point."""
         edit, found = self.edit, []
         for operation in stretch:
             if edit.code(operation) in (Code.CONV_2D, Code.DEPTHWISE_CONV_2D):
-                index = int(operation.inputs[1])
-                held = edit.constant(index)
+                image, filters = map(int, operation.inputs[:2])
+                (result,) = map(int, operation.outputs)
+                held = edit.constant(filters)
                 if held and held.type in _FLOATS and held.sparsity is None:
-                    found.append(4 * int(np.prod(edit.sizes(index))))
-        return found
-
-    def _largest(self, stretch) -> int:
-        """Bytes of the largest result, all frames together."""
-        results = (self.edit.sizes(int(o.outputs[0])) for o in stretch)
-        return max(4 * int(np.prod(sizes)) for sizes in results)
+                    weights = math.prod(edit.sizes(filters))
+                    products = weights * math.prod(edit.sizes(result)[:-1])
+                    read = math.prod(edit.sizes(image))
+                    found.append((4 * read, 4 * weights, products))
+        return np.array(found, np.float64).reshape(-1, 3)
 
     def _take_apart(self, stretch, frames: int) -> None:
         """Writes a stretch once for each frame."""

@@ -24,9 +24,10 @@ INTERFACES = ("float32", "uint8")
 #: Output channels of a convolution that LiteRT's CPU runtime computes at a time where
 #: vectors are 512 bits wide.
 AVX512_LANES = 32
-#: Bytes of features that stay next to the cores from one operation to the next: about
-#: the level-2 caches of two cores.
-CACHE_BYTES = 2 << 20
+#: Bytes of features that the next operation still finds near the cores. Measured with
+#: 32 MiB shared by many cores: frames of 9 MiB gain when taken apart, of 6 MiB they do
+#: not.
+CACHE_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)

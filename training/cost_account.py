@@ -3,10 +3,11 @@
     RUN/config.json, stages.json, stage_*/log.csv and validation.csv -> `RunAccount`
 
 The account of one stage is steps * batch * multiply-adds of its network, forwards
-once; training counts that three times (`training.compute`). Runs of one recipe with
-different seeds are one *way*, given as means and standard deviations. Ways are compared
-with training from scratch, whose cost is 1; the cost at equal accuracy is what was
-spent when a run first came within a margin of from-scratch's best.
+once; training counts that three times (`training.compute`), and those of its teachers
+once. Runs of one recipe with different seeds are one *way*, given as means and standard
+deviations. Ways are compared with training from scratch, whose cost is 1; the cost at
+equal accuracy is what was spent when a run first came within a margin of from-scratch's
+best.
 """
 
 import json
@@ -33,6 +34,8 @@ class StageAccount:
         steps, samples: Done and seen.
         parameters: Of its network.
         macs: Of its network, forwards, per sample.
+        teachers: Names of the stages whose networks taught it.
+        teacher_macs: Of their networks, forwards, per sample.
         seconds: Of training, without validation.
         first, best: Scores as it began, and the highest.
     """
@@ -47,16 +50,18 @@ class StageAccount:
     seconds: float
     first: float
     best: float
+    teachers: tuple[str, ...] = ()
+    teacher_macs: float = 0.0
 
     @property
     def forward_macs(self) -> float:
         """Multiply-adds of one forward pass for every sample seen."""
-        return self.samples * self.macs
+        return self.samples * (self.macs + self.teacher_macs)
 
     @property
     def training_macs(self) -> float:
-        """Forwards and backwards."""
-        return PASSES * self.forward_macs
+        """Forwards and backwards; of teachers forwards alone."""
+        return self.samples * (PASSES * self.macs + self.teacher_macs)
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,8 @@ def read_account(folder: str | Path) -> RunAccount:
                 seconds=_seconds(folder / stage["folder"], stage),
                 first=stage["first"][name],
                 best=stage["best"][name],
+                teachers=tuple(stage.get("teachers", ())),
+                teacher_macs=stage.get("teacher_macs_per_sample", 0.0),
             )
             for stage in stages
         ),

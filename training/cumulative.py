@@ -30,6 +30,7 @@ from training.recipe_checks import check_recipe
 from training.run_folder import begin_run, sum_up
 from training.state import Checkpoints, TrainState, make_optimizer
 from training.strategies import barrier, worker_place
+from training.teaching import TaughtTask
 
 
 def run_recipe(
@@ -101,10 +102,12 @@ class _Driver:
         barrier(self.strategy)
         with self.strategy.scope():
             state = self._state(load_model(folder / "start.keras"), number)
+            teachers = self._teachers(stage)
         kept = load_model(folder / "start.keras")
         run = StageRun(
             recipe=recipe,
             stage=stage,
+            task=TaughtTask(task, stage.teaching, teachers) if teachers else task,
             folder=folder,
             sample=sample,
             validator=self.validator,
@@ -113,6 +116,10 @@ class _Driver:
             macs_before=self.macs,
             macs_per_sample=training_macs(
                 task.with_auxiliary(kept), task.sample_shape()
+            ),
+            teacher_macs_per_sample=sum(
+                float(net2net.count_macs(teacher, task.sample_shape()))
+                for teacher in teachers
             ),
         )
         run_stage(run, state, stop, console)
@@ -134,6 +141,14 @@ class _Driver:
         if self.recipe.mixed_precision:
             model = in_precision(model, "mixed_float16")
         return TrainState(model, self._optimizer(number), self.recipe.ema_decay)
+
+    def _teachers(self, stage) -> list[keras.Model]:
+        """The kept networks of the stages that teach this one."""
+        if stage.teaching is None:
+            return []
+        numbers = {s.name: number for number, s in enumerate(self.recipe.stages)}
+        folders = (self.folder(numbers[name]) for name in stage.teaching.stages)
+        return [load_model(folder / "last.keras") for folder in folders]
 
     def _begin(self, number: int, sample) -> None:
         """Makes the stage's first network and optimizer, as checkpoint 0."""

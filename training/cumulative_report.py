@@ -19,7 +19,13 @@ from rich.console import Console
 
 from keras_megan.errors import run_program
 from keras_megan.files import write_whole
-from training.cost_account import Way, choose_baseline, cost_to_reach, gather_ways
+from training.cost_account import (
+    StageAccount,
+    Way,
+    choose_baseline,
+    cost_to_reach,
+    gather_ways,
+)
 from training.errors import TrainingError, saving
 from training.robustness_tables import (
     draw_noise,
@@ -101,7 +107,7 @@ def stage_table(ways: Mapping[str, Way], baseline: Way) -> str:
     rows = [
         (
             way.name,
-            "; ".join((stage.name, *(_short(text) for text in stage.changes))),
+            _stage_text(stage),
             f"{stage.fraction:g}",
             f"{stage.steps:,}",
             f"{stage.samples:,}",
@@ -117,6 +123,12 @@ def stage_table(ways: Mapping[str, Way], baseline: Way) -> str:
         for stage in way.runs[0].stages
     ]
     return markdown_table(head, rows)
+
+
+def _stage_text(stage: StageAccount) -> str:
+    """A stage's name, what was done to the network, and who taught it."""
+    taught = [f"taught by {' and '.join(stage.teachers)}"] if stage.teachers else []
+    return "; ".join((stage.name, *map(_short, stage.changes), *taught))
 
 
 def _short(change: str) -> str:

@@ -64,6 +64,7 @@ class StageRun:
 
     Attributes:
         recipe, stage: What to do.
+        task: Gives the losses: the stage's, or that with its teachers.
         folder: Of the stage.
         sample: n -> sample.
         validator: Scores a network, or None.
@@ -71,10 +72,12 @@ class StageRun:
         kept: A float32 network of the same shape, for the averaged weights.
         macs_before: Multiply-adds of the training before this stage.
         macs_per_sample: Of one training sample, forwards and backwards.
+        teacher_macs_per_sample: Of its teachers, forwards.
     """
 
     recipe: Recipe
     stage: Stage
+    task: object
     folder: Path
     sample: object
     validator: object
@@ -82,10 +85,12 @@ class StageRun:
     kept: keras.Model
     macs_before: float
     macs_per_sample: float
+    teacher_macs_per_sample: float = 0.0
 
     def macs(self, step: int) -> float:
         """Multiply-adds of all training up to this stage's step."""
-        return self.macs_before + step * self.recipe.batch_size * self.macs_per_sample
+        each = self.macs_per_sample + self.teacher_macs_per_sample
+        return self.macs_before + step * self.recipe.batch_size * each
 
 
 def run_stage(run: StageRun, state: TrainState, stop: StopRequest, console) -> None:
@@ -125,9 +130,7 @@ def run_stage(run: StageRun, state: TrainState, stop: StopRequest, console) -> N
                 lambda _: make_dataset(run.sample, shape, first, last, worker)
             )
         )
-        step_function = make_step(
-            run.strategy, state, recipe.task_of(run.stage), recipe, run.stage
-        )
+        step_function = make_step(run.strategy, state, run.task, recipe, run.stage)
         keeper = _BestKeeper(run, state, logs, first) if worker == 0 else None
         losses = _Losses(logs, state, recipe.log_every)
         if first == 0 and keeper is not None and run.validator is not None:

@@ -38,6 +38,8 @@ class Stage:
             example larger crops; data and scores stay the recipe's.
         sparsity: A `training.sparsity.Sparsity`: weights that become zero in this stage
             and stay it to its end. None: none.
+        teaching: A `training.teaching.Teaching`: networks of earlier stages whose
+            judgement this one learns, too. None: none.
         layers: Names of the network's layers that learn in this stage while all others
             stay as they are. Empty: all layers learn.
     """
@@ -52,6 +54,7 @@ class Stage:
     final_learning_rate: float = 0.01
     task: Any = None
     sparsity: Any = None
+    teaching: Any = None
     layers: tuple[str, ...] = ()
 
     def __post_init__(self):

@@ -7,6 +7,7 @@ A stage that cannot begin should not be found out after hours of the stages befo
   of the network that will be there, by doing all changes once to an untrained one;
 - a stage whose weights are refreshed begins with a new optimizer: moments of weights
   that are gone say nothing;
+- teachers are networks of earlier stages;
 - layers that alone are to learn must be there. What follows a pruning by data cannot be
   known before and is left to its stage.
 """
@@ -22,6 +23,7 @@ def check_recipe(recipe: Recipe) -> None:
     check_fractions(recipe)
     check_growth(recipe)
     check_optimizers(recipe)
+    check_teachers(recipe)
     check_networks(recipe)
 
 
@@ -58,6 +60,20 @@ def check_optimizers(recipe: Recipe) -> None:
                 "and carries the optimizer, whose moments are of the old ones. Give "
                 "carry_optimizer=False."
             )
+
+
+def check_teachers(recipe: Recipe) -> None:
+    """Who teaches a stage has been trained before."""
+    trained = []
+    for stage in recipe.stages:
+        for name in stage.teaching.stages if stage.teaching else ():
+            if name not in trained:
+                raise TrainingError(
+                    f"Stage '{stage.name}' of recipe '{recipe.name}' is taught by "
+                    f"'{name}'; expected a stage before it: "
+                    f"{', '.join(trained) or 'there is none'}."
+                )
+        trained.append(stage.name)
 
 
 def check_networks(recipe: Recipe) -> None:

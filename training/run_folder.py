@@ -12,6 +12,7 @@ from pathlib import Path
 
 from keras_megan.files import write_json
 from keras_megan.net2net import count_params
+from training.compute import PASSES
 from training.errors import TrainingError, saving
 from training.logs import read_csv
 from training.recipe import HARMLESS, Recipe
@@ -96,7 +97,9 @@ def sum_up(recipe: Recipe, out: Path, number: int, run) -> None:
             "samples": stage.steps * recipe.batch_size,
             "parameters": int(count_params(run.kept)),
             "training_macs": run.macs(stage.steps),
-            "forward_macs_per_sample": run.macs_per_sample / 3,
+            "forward_macs_per_sample": run.macs_per_sample / PASSES,
+            "teacher_macs_per_sample": run.teacher_macs_per_sample,
+            "teachers": list(stage.teaching.stages) if stage.teaching else [],
             "first": scores[0] if scores else None,
             "last": scores[-1] if scores else None,
             "best": max(scores, key=lambda row: row[name]) if scores else None,

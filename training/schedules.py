@@ -9,12 +9,14 @@ Its cost relative to from-scratch training follows from the arithmetic alone:
 
     sum over phases of epochs * fraction * MACs(network) / MACs(whole network)
 
+with a third of a teacher's multiply-adds added to a network's: it has no backward pass.
+
 The published result is about half the cost at equal accuracy; which phases gave it is
 not published. `HALF_COST` is one family that comes to 0.498 for VGG19 at 64x64;
 `lean` prunes on the way by the density of activations, deepens where the early networks
 are shallow, and comes to less than 0.4 with 0.4 of the whole network's inference cost;
-`BROAD` grows the network alone, `SLIM` also prunes it; both learn from all data and
-refresh the weights when they grow.
+`BROAD` grows the network alone, `SLIM` also prunes it and lets the whole network teach
+the pruned one; both learn from all data and refresh the weights when they grow.
 
 Sources: Feng and Panda, arXiv:2003.01204 (smaller networks on subsets first, pruning
 while expanding); Foldy-Porto and Panda, arXiv:2002.02949 (activation density); Ash and
@@ -29,8 +31,10 @@ import keras
 from keras_megan.classifiers import VGG_BLOCKS, vgg_bn, vgg_widths
 from keras_megan.net2net import ActivationDensity, count_macs
 from training.changes import Change, deepen, prune, refresh, widen
+from training.compute import PASSES
 from training.errors import TrainingError
 from training.recipe import Stage
+from training.teaching import Teaching
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Phase:
         round_to: Channels of pruned layers are multiples of this.
         keep: Share of the weights that is kept as the phase begins; the rest is fresh.
             See `training.refresh`.
+        taught_by: Names of earlier phases whose networks teach; `training.teaching`.
         learning_rate: At the peak, as a share of the schedule's.
         final_learning_rate: At the end, as a share of the peak.
     """
@@ -62,6 +67,7 @@ class Phase:
     growth: float = 1.0
     round_to: int = 1
     keep: float = 1.0
+    taught_by: tuple[str, ...] = ()
     learning_rate: float = 1.0
     final_learning_rate: float = 0.2
 
@@ -87,17 +93,17 @@ BROAD = (
     Phase("whole", 1.0, 0.47, 1.0, keep=0.4, final_learning_rate=0.005),
 )
 
-#: The same cost, and pruned to 0.57 at the end, with some training to mend it.
+#: The same cost, and pruned to 0.57 at the end; the whole network teaches what is left.
 SLIM = (
     Phase("half", 1.0, 0.10, 0.5, final_learning_rate=0.7),
-    Phase("whole", 1.0, 0.38, 1.0, keep=0.4, final_learning_rate=0.05),
+    Phase("whole", 1.0, 0.28, 1.0, keep=0.4, final_learning_rate=0.005),
     Phase(
         "slim",
         1.0,
-        0.15,
+        0.20,
         prune=0.57,
         round_to=4,
-        learning_rate=1 / 3,
+        taught_by=("whole",),
         final_learning_rate=0.005,
     ),
 )
@@ -179,6 +185,7 @@ class VggSchedule:
                 changes=self._changes(number),
                 carry_optimizer=number > 0 and phase.keep == 1.0,
                 final_learning_rate=phase.final_learning_rate,
+                teaching=Teaching(phase.taught_by) if phase.taught_by else None,
             )
             for number, phase in enumerate(self.phases)
         )
@@ -219,10 +226,16 @@ class VggSchedule:
 
     def relative_cost(self) -> float:
         """Multiply-adds of all training, relative to training from scratch."""
+        whole = count_macs(self.whole())
+        names = [phase.name for phase in self.phases]
+        shares = dict(zip(names, (m / whole for m in self.phase_macs()), strict=True))
         return relative_cost(
             [phase.epochs for phase in self.phases],
             [phase.fraction for phase in self.phases],
-            [macs / count_macs(self.whole()) for macs in self.phase_macs()],
+            [
+                shares[phase.name] + sum(shares[t] for t in phase.taught_by) / PASSES
+                for phase in self.phases
+            ],
         )
 
     def _changes(self, number: int) -> tuple[Change, ...]:
@@ -256,7 +269,8 @@ def relative_cost(epochs, fractions, macs) -> float:
     Args:
         epochs: Of each phase over its part of the data, as shares of from-scratch's.
         fractions: Of the data.
-        macs: Of each phase's network, as shares of the whole network's.
+        macs: Of each phase's network, as shares of the whole network's, a teacher's
+            forward pass included.
     """
     return sum(e * f * m for e, f, m in zip(epochs, fractions, macs, strict=True))
 

@@ -12,14 +12,17 @@ from rich.console import Console
 
 from training import changes
 from training.compute import training_macs
+from training.cost_account import read_account
 from training.cumulative import run_recipe
 from training.curves import draw_curves, make_table, read_curve
+from training.data.image_sources import read_images
 from training.errors import TrainingError
 from training.loop import Stopped
 from training.models import load_model
 from training.recipe import Recipe, Stage
 from training.state import StageSchedule
 from training.tasks.images import ImageTask
+from training.teaching import Teaching
 
 QUIET = Console(quiet=True)
 SIDE = 16
@@ -89,6 +92,11 @@ WIDER = Stage(
 PRUNED = Stage(
     "pruned", 10, 0.01, changes=(changes.prune(widths={"conv": 6}),), warmup_steps=2
 )
+
+
+def pictures_of(path):
+    """The validation images as a network's inputs."""
+    return read_images(str(path), "val", SIDE).images.astype(np.float32) / 255.0
 
 
 def run(chosen, data, out, **options):
@@ -222,6 +230,40 @@ def test_deepening_in_a_stage_adds_a_layer_and_keeps_the_function(
     np.testing.assert_allclose(
         start.predict_on_batch(images), before.predict_on_batch(images), atol=1e-5
     )
+
+
+def test_a_pruned_network_is_taught_by_the_whole_one(pictures, tmp_path):
+    taught = dataclasses.replace(
+        PRUNED,
+        steps=60,
+        changes=(changes.prune(widths={"conv": 3}),),
+        teaching=Teaching(("small",), share=1.0),
+    )
+    out = tmp_path / "run"
+    run(recipe(SMALL, taught), pictures, out, console=QUIET)
+    first, second = json.loads((out / "stages.json").read_text())
+    each = 3 * second["forward_macs_per_sample"] + first["forward_macs_per_sample"]
+    total = first["training_macs"] + 60 * 12 * each
+    assert second["training_macs"] == pytest.approx(total)
+    account = read_account(out).stages[1]
+    assert account.teachers == ("small",)
+    assert account.training_macs == pytest.approx(60 * 12 * each)
+    # It says what its teacher says, more than when it began.
+    images = pictures_of(pictures)
+
+    def judged(path):
+        return tf.nn.softmax(load_model(out / path).predict_on_batch(images) / 4)
+
+    teacher, start, last = (
+        judged(path)
+        for path in (
+            "stage_0_small/last.keras",
+            "stage_1_pruned/start.keras",
+            "stage_1_pruned/last.keras",
+        )
+    )
+    before, after = (np.abs(student - teacher).mean() for student in (start, last))
+    assert after < 0.5 * before
 
 
 def test_an_impossible_change_is_one_clear_error(pictures, tmp_path):
