@@ -81,6 +81,7 @@ PROMISES = {
     "vgg_cifar_slim": (0.5, (0.2615, 1.0, 0.57)),
     "vgg_cifar_lean": (0.4, (0.2615, 0.5705, 0.4)),
     "vgg_tiny_imagenet_cumulative": (0.5, (0.2515, 0.5635, 1.0)),
+    "vgg_tiny_imagenet_slim": (0.5, (0.2515, 1.0, 0.57)),
     "vgg_tiny_imagenet_lean": (0.4, (0.18, 0.5686, 0.4)),
 }
 

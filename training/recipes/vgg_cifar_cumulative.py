@@ -39,5 +39,5 @@ RECIPE = Recipe(
     log_every=50,
     validate_every=390,
     save_every=390,
-    expected="within 0.5 points of vgg_cifar_scratch at half of its multiply-adds",
+    expected="0.64, 7 points below vgg_cifar_scratch: subsets are learned by heart",
 )

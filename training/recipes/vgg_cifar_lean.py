@@ -21,5 +21,5 @@ RECIPE = dataclasses.replace(
     name="vgg_cifar_lean",
     model=SCHEDULE.first,
     stages=SCHEDULE.stages(),
-    expected="within 1 point of vgg_cifar_scratch at 0.4 of training and inference",
+    expected="0.62, 9 points below vgg_cifar_scratch: subsets are learned by heart",
 )

@@ -1,10 +1,11 @@
-"""The narrow VGG11 on CIFAR-10, grown, trained and pruned, always on all data.
+"""The narrow VGG11 on CIFAR-10, grown, pruned and taught by the whole network.
 
     half     half the filters
     whole    widened exactly to the whole network, and refreshed
-    slim     pruned to 0.57 of it by the density of activations
+    slim     pruned to 0.57 of it by the density of activations, taught by the whole
 
-The cost of vgg_cifar_cumulative.py, spent otherwise; `training.schedules.SLIM`.
+All data in every stage, at the cost of vgg_cifar_cumulative.py;
+`training.schedules.SLIM`.
 """
 
 import dataclasses
@@ -20,5 +21,6 @@ RECIPE = dataclasses.replace(
     name="vgg_cifar_slim",
     model=SCHEDULE.first,
     stages=SCHEDULE.stages(),
-    expected="within 1 point of vgg_cifar_scratch at 0.57 of its inference",
+    expected="within 0.5 points of vgg_cifar_scratch at half of its training and 0.57 "
+    "of its inference",
 )

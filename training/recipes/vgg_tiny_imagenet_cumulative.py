@@ -37,5 +37,5 @@ RECIPE = Recipe(
     log_every=50,
     validate_every=390,
     save_every=390,
-    expected="within 0.5 points of vgg_tiny_imagenet_scratch at 0.498 of its compute",
+    expected="not measured; the same schedule fell 7 points short on CIFAR-10",
 )

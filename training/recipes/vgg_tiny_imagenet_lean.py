@@ -21,5 +21,5 @@ RECIPE = dataclasses.replace(
     name="vgg_tiny_imagenet_lean",
     model=SCHEDULE.first,
     stages=SCHEDULE.stages(),
-    expected="within 1 point of vgg_tiny_imagenet_scratch at 0.4 of its compute",
+    expected="not measured; the same schedule fell 9 points short on CIFAR-10",
 )
