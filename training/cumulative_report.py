@@ -34,6 +34,9 @@ from training.robustness_tables import (
     robustness_markdown,
 )
 
+#: Share of the highest score that the closer look at a figure's top shows.
+SHOWN_AT_THE_TOP = 0.1
+
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; all columns but the first two are numbers, to the right."""
@@ -155,11 +158,24 @@ def verdicts(ways: Mapping[str, Way], baseline: Way, margin: float) -> list[str]
 
 
 def draw_accuracy(ways: Mapping[str, Way]) -> bytes:
-    """Score against multiply-adds of training, a line per run, as a PNG's bytes."""
+    """Score against multiply-adds of training, a line per run, as a PNG's bytes.
+
+    On the left all of it, on the right the last of it, where ways differ.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
-    axes = figure.add_subplot()
+    figure = Figure(figsize=(10, 4), dpi=120, layout="constrained")
+    whole, top = figure.subplots(1, 2)
+    for axes in (whole, top):
+        _draw_runs(axes, ways)
+    runs = [run for way in ways.values() for run in way.runs]
+    highest = max(score for run in runs for _, score in run.curve)
+    top.set_ylim((1 - SHOWN_AT_THE_TOP) * highest, 1.01 * highest)
+    whole.legend()
+    return png(figure)
+
+
+def _draw_runs(axes, ways: Mapping[str, Way]) -> None:
     for number, way in enumerate(ways.values()):
         for run in way.runs:
             macs, scores = np.asarray(run.curve).T
@@ -176,8 +192,6 @@ def draw_accuracy(ways: Mapping[str, Way]) -> bytes:
     axes.set_xlabel("training compute, 10^12 multiply-adds")
     axes.set_ylabel(next(iter(ways.values())).runs[0].score_name)
     axes.grid(alpha=0.3)
-    axes.legend()
-    return png(figure)
 
 
 def png(figure) -> bytes:

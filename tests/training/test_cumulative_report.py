@@ -123,7 +123,7 @@ def test_the_report_holds_the_ratios_and_says_what_was_reached(runs, tmp_path):
     assert cells[10:] == ["0.8160 +- 0.0141", "+0.60"]
     assert "c ends 0.60 points above s at 0.475 of its training multiply-adds" in text
     assert (tmp_path / "out" / "report.md").read_text() == text
-    assert cv2.imread(str(tmp_path / "out" / "accuracy.png")).shape == (480, 840, 3)
+    assert cv2.imread(str(tmp_path / "out" / "accuracy.png")).shape == (480, 1200, 3)
     assert not (tmp_path / "out" / "noise.png").exists()
     worse = write_run(tmp_path / "w", "w", 0, [("a", 1, 1e9, {0: 0.1, 1: 0.2}, 1)] * 2)
     text = make_report([*runs, worse], tmp_path / "out")
