@@ -247,7 +247,7 @@ class VggSchedule:
         if phase.prune is not None:
             # The same ratio in every layer: in the last layers most units are seldom
             # active, and all of them together would give way first.
-            budget = phase.prune * count_macs(self.whole())
+            budget = round(phase.prune * count_macs(self.whole()))
             changes.append(
                 prune(ActivationDensity, macs=budget, round_to=phase.round_to)
             )
