@@ -56,6 +56,7 @@ class FrameLayout:
         """The tensor of one frame of a batch, taken out of it if need be."""
         if index in self.frames:
             return self.frames[index][number]
+        self._write(index)
         if (index, number) not in self._taken:
             rest = self.edit.sizes(index)[1:]
             start = (number,) + (0,) * len(rest)
@@ -65,6 +66,7 @@ class FrameLayout:
     def whole(self, index: int) -> int:
         """The tensor to read for a batch as a whole."""
         if index not in self.frames:
+            self._write(index)
             return index
         if len(self.frames[index]) == 1:
             return self.frames[index][0]
@@ -76,6 +78,13 @@ class FrameLayout:
         if index in self.frames and index not in self._joined:
             self._joined.add(index)
             self._concatenate(self.frames[index], 0, index)
+
+    def _write(self, index: int) -> None:
+        """Writes a tensor (H, W, n, C) that someone else than expected reads."""
+        if index in self._side_by_side and index not in self._joined:
+            self._joined.add(index)
+            joined = self._side_by_side[index]
+            self.operators.append(self.edit.reshaping(joined, index))
 
     def _concatenate(self, inputs: list[int], axis: int, result: int) -> None:
         self.operators.append(

@@ -122,6 +122,10 @@ def test_frames_become_channels_and_come_back_without_a_transposition(tmp_path):
         lambda x: to_frames(to_channels(convolve(x))) * 2.0,
         lambda x: tf.transpose(convolve(x), (0, 3, 1, 2)),
         lambda x: tf.reshape(to_channels(convolve(x)), (6, 8, 4, 12)),
+        # Rows take the place of frames.
+        lambda x: convolve(
+            tf.reshape(tf.transpose(convolve(x), (1, 2, 0, 3)), (6, 4, 8, 12))
+        ),
     ],
 )
 def test_other_transpositions_stay_right(forward, tmp_path):
