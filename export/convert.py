@@ -157,7 +157,7 @@ def _main() -> int:
         windows=given.windows,
         largest=given.white,
         lanes=given.lanes,
-        cache=given.cache << 10,
+        cache_kib=given.cache,
         force=given.force,
         allow_unverified=given.allow_unverified,
     )

@@ -134,7 +134,7 @@ class Workshop:
             named = precision.build(traced, subject, tensors)
             if variant.target == "cpu":
                 named = divide(pool_first(named), settings.lanes)
-                named = frame_by_frame(named, settings.cache)
+                named = frame_by_frame(named, settings.cache_kib << 10)
         except ExportError as error:
             row.message = str(error)
             return row

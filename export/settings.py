@@ -47,7 +47,7 @@ class Settings:
     windows: int = 3
     largest: float = 1.0
     lanes: int = AVX512_LANES
-    cache: int = CACHE_BYTES
+    cache_kib: int = CACHE_BYTES >> 10
     force: bool = False
     allow_unverified: bool = False
 
@@ -75,10 +75,10 @@ class Settings:
                 "Expected the number of output channels the CPU computes at a time as "
                 f"lanes, or 0; received {self.lanes}."
             )
-        if self.cache < 0:
+        if self.cache_kib < 0:
             raise ExportError(
-                "Expected the CPU's cache next to its cores in bytes, or 0; received "
-                f"{self.cache}."
+                "Expected KiB of features that stay near the CPU's cores as cache, or "
+                f"0; received {self.cache_kib}."
             )
         if "tflite" in self.formats and not variants(self):
             raise ExportError(

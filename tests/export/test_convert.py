@@ -202,6 +202,23 @@ def test_the_graph_for_gpus_is_right_on_the_gpu_runtime(saved, tmp_path, vulkan)
         assert "GATHER" not in row["operations"]
 
 
+def test_frame_after_frame_the_whole_network_is_right(saved, tmp_path):
+    counts = {}
+    for kib in (0, 1):
+        out = tmp_path / f"{kib}"
+        program.export(settings(saved, out, cache_kib=kib), Console(quiet=True))
+        row = json.loads((out / "report.json").read_text())["artefacts"][0]
+        assert row["published"] and row["checks"][0]["largest_error"] < 1e-4
+        counts[kib] = row["operations"]["CONV_2D"]
+    assert counts[1] > 2 * counts[0]
+
+
+@pytest.mark.parametrize("change", [{"lanes": -1}, {"cache_kib": -1}])
+def test_a_processor_of_less_than_nothing_is_refused(saved, tmp_path, change):
+    with pytest.raises(ExportError, match="Expected .*, or 0; received -1"):
+        settings(saved, tmp_path, **change)
+
+
 def test_an_image_network_goes_the_same_way(tmp_path):
     network = keras.applications.MobileNetV2(
         input_shape=(32, 32, 3), alpha=0.35, weights=None, classes=10
