@@ -14,17 +14,12 @@ Weights in 8 bits and sparse ones are left alone: other kernels compute them.
 """
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 
-from export.graph_edit import Code, GraphEdit, editable, packed
+from export.graph_edit import FLOATS, Code, GraphEdit, editable, packed
 from export.settings import AVX512_LANES
 
 #: Products per output number below which joining costs more than dividing saves.
 LEAST_PRODUCTS = 256
-_FLOATS = {
-    schema.TensorType.FLOAT32: np.float32,
-    schema.TensorType.FLOAT16: np.float16,
-}
 
 
 def divide(flatbuffer: bytes, lanes: int = AVX512_LANES) -> bytes:
@@ -82,7 +77,7 @@ class _Divider(GraphEdit):
             return 0
         image, filters, bias = (int(index) for index in operation.inputs)
         weights = (self.constant(filters), self.constant(bias))
-        if not all(w and w.type in _FLOATS and w.sparsity is None for w in weights):
+        if not all(w and w.type in FLOATS and w.sparsity is None for w in weights):
             return 0
         channels, *taps, inputs = self.sizes(filters)
         products = inputs * np.prod(taps)
@@ -131,7 +126,7 @@ class _Divider(GraphEdit):
 
     def _cut_constant(self, index: int, cut: int) -> list[int]:
         tensor = self.graph.tensors[index]
-        values = np.frombuffer(self.contents(index), _FLOATS[tensor.type])
+        values = np.frombuffer(self.contents(index), FLOATS[tensor.type])
         values = values.reshape(tensor.shape)
         halves = []
         for part in (values[:cut], values[cut:]):

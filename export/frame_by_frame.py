@@ -22,15 +22,13 @@ in 8 bits are small, and nothing was gained there.
 import math
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 
 from export.frame_layout import FrameLayout
-from export.graph_edit import Code, GraphEdit, editable, packed
+from export.graph_edit import FLOATS, Code, GraphEdit, editable, packed
 from export.settings import CACHE_BYTES
 
 #: Bytes of weights that may be arranged in addition, in a file.
 MOST_COPIED = 32 << 20
-_FLOATS = (schema.TensorType.FLOAT32, schema.TensorType.FLOAT16)
 
 _ELEMENTWISE = (
     Code.ADD,
@@ -179,7 +177,7 @@ class _FrameByFrame:
                 image, filters = map(int, operation.inputs[:2])
                 (result,) = map(int, operation.outputs)
                 held = edit.constant(filters)
-                if held and held.type in _FLOATS and held.sparsity is None:
+                if held and held.type in FLOATS and held.sparsity is None:
                     weights = math.prod(edit.sizes(filters))
                     products = weights * math.prod(edit.sizes(result)[:-1])
                     read = math.prod(edit.sizes(image))
@@ -189,10 +187,10 @@ class _FrameByFrame:
     def _take_apart(self, stretch, frames: int) -> None:
         """Writes a stretch once for each frame."""
         edit, layout = self.edit, self.layout
+        places = [self._with_frames(operation) for operation in stretch]
         for number in range(frames):
             frame_of: dict[int, int] = {}
-            for operation in stretch:
-                with_frames = self._with_frames(operation)
+            for operation, with_frames in zip(stretch, places, strict=True):
                 inputs = []
                 for place, index in enumerate(map(int, operation.inputs)):
                     if place not in with_frames:

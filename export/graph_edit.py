@@ -17,6 +17,11 @@ from ai_edge_litert.tools import flatbuffer_utils
 from export.flatbuffer import builtin_number
 
 Code = schema.BuiltinOperator
+#: Types of weights in floating point, as numpy names them.
+FLOATS = {
+    schema.TensorType.FLOAT32: np.float32,
+    schema.TensorType.FLOAT16: np.float16,
+}
 
 
 def editable(flatbuffer: bytes):
@@ -67,8 +72,7 @@ class GraphEdit:
 
     def contents(self, index: int) -> bytes | None:
         """What a constant holds; None of what is computed."""
-        data = self.model.buffers[self.graph.tensors[index].buffer].data
-        return None if data is None or not len(data) else bytes(data)
+        return bytes(self._data(index)) if self._is_known(index) else None
 
     def integers(self, index: int) -> tuple[int, ...] | None:
         """The values of a constant of int32; None of what is computed."""
@@ -83,8 +87,15 @@ class GraphEdit:
         producer = self.producers.get(index)
         if producer is not None and self.code(producer) == Code.DEQUANTIZE:
             index = int(producer.inputs[0])
-        known = index not in self.producers and self.contents(index) is not None
+        known = index not in self.producers and self._is_known(index)
         return self.graph.tensors[index] if known else None
+
+    def _data(self, index: int):
+        return self.model.buffers[self.graph.tensors[index].buffer].data
+
+    def _is_known(self, index: int) -> bool:
+        data = self._data(index)
+        return data is not None and len(data) > 0
 
     def new_tensor(self, like: int, sizes: Iterable[int]) -> int:
         """A tensor of another shape, to be computed; its number."""

@@ -12,9 +12,8 @@ pooling reads: 8 bits would round differently.
 
 from ai_edge_litert import schema_py_generated as schema
 
-from export.graph_edit import Code, GraphEdit, editable, packed
+from export.graph_edit import FLOATS, Code, GraphEdit, editable, packed
 
-_FLOATS = (schema.TensorType.FLOAT32, schema.TensorType.FLOAT16)
 _PLAIN = schema.ActivationFunctionType.NONE
 
 
@@ -72,7 +71,7 @@ def _computes_pixels_to_pool(edit: GraphEdit, operation) -> bool:
     return (
         taps == [1, 1]
         and weights is not None
-        and weights.type in _FLOATS
+        and weights.type in FLOATS
         and inputs == edit.sizes(image)[-1]
         and (options.strideH, options.strideW) == (1, 1)
         and options.fusedActivationFunction == _PLAIN
