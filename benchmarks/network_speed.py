@@ -27,7 +27,8 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_megan import MEGAN
-from keras_megan.net2net import count, graph
+from keras_megan.net2net.counting import macs as count
+from keras_megan.net2net.tracing import graph
 
 FRAMES, HEIGHT, WIDTH = 4, 64, 112
 MODES = {"graph": False, "XLA": True}

@@ -32,7 +32,7 @@ def compress(subject, height: int, width: int, budget: dict, round_to: int = 8):
     """Prunes the smallest filters everywhere until a budget is met.
 
     Args:
-        subject: The network, an `export.subjects.Subject`.
+        subject: The network, an `export.build.subjects.Subject`.
         height, width: Of its input, where multiply-adds and files are measured.
         budget: One of ``{"macs": n}``, ``{"parameters": n}``, ``{"file_bytes": n}``.
         round_to: Channels are kept in multiples of this.
@@ -96,9 +96,9 @@ def _to_file_size(subject, height, width, wanted, pruned):
 def _file_bytes(subject, model, height, width) -> int:
     import copy
 
-    from export.slim import slim
-    from export.tflite import convert
-    from export.trace import trace
+    from export.build.slim import slim
+    from export.build.tflite import convert
+    from export.build.trace import trace
 
     candidate = copy.copy(subject)
     candidate.model = model
@@ -133,8 +133,8 @@ def _main() -> int:
     if out.exists() and not given.force:
         raise ExportError(f"'{out}' exists; give --force to replace it.")
     logging.set_verbosity(logging.WARNING)
+    from export.build.subjects import load_subject
     from export.errors import saving
-    from export.subjects import load_subject
     from keras_megan import net2net
     from keras_megan.files import appearing
 

@@ -22,10 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from absl import app, flags, logging
 from rich.console import Console
 
-from export.errors import ExportError
-from export.settings import (
-    AVX512_LANES,
-    CACHE_BYTES,
+from export.build.settings import (
     FORMATS,
     PRECISION_NAMES,
     TARGETS,
@@ -33,6 +30,7 @@ from export.settings import (
     Variant,
     variants,
 )
+from export.errors import ExportError
 from keras_megan.errors import run_program
 
 
@@ -45,10 +43,10 @@ def export(settings: Settings, console: Console) -> int:
     """
     # After the settings are known to be good: TensorFlow takes seconds to load.
     logging.set_verbosity(logging.WARNING)
-    from export.footage import load_footage
-    from export.make import Workshop, saved_model_row
-    from export.report import write_report
-    from export.subjects import load_subject
+    from export.build.footage import load_footage
+    from export.build.make import Workshop, saved_model_row
+    from export.build.subjects import load_subject
+    from export.verify.report import write_report
 
     subject = load_subject(settings.model, settings.largest)
     for note in subject.notes:
@@ -121,18 +119,6 @@ def _define_flags() -> None:
     flags.DEFINE_string("calibration", None, "Videos for int8, or 'demo'.")
     flags.DEFINE_integer("windows", 3, "Of the clip to verify on.")
     flags.DEFINE_float("white", 1.0, "Value of a white pixel, for image networks.")
-    flags.DEFINE_integer(
-        "lanes",
-        AVX512_LANES,
-        "Output channels that the CPU computes at a time; files for CPUs are divided "
-        "to fill them. 32: AVX-512. 0: undivided.",
-    )
-    flags.DEFINE_integer(
-        "cache",
-        CACHE_BYTES >> 10,
-        "KiB of features that stay near the CPU's cores; where all frames exceed it, "
-        "files for CPUs compute one frame after another. 0: all frames together.",
-    )
     flags.DEFINE_bool("force", False, "Replace files that exist.")
     flags.DEFINE_bool(
         "allow_unverified", False, "Publish GPU files though no GPU driver is there."
@@ -156,8 +142,6 @@ def _main() -> int:
         calibration=given.calibration,
         windows=given.windows,
         largest=given.white,
-        lanes=given.lanes,
-        cache_kib=given.cache,
         force=given.force,
         allow_unverified=given.allow_unverified,
     )

@@ -54,7 +54,7 @@ def command(name: str, summary: str, add_options: Callable) -> Callable:
 
 
 def _seconds(text: str) -> Fraction:
-    from keras_megan.video.probe import parse_clock
+    from keras_megan.video.io.probe import parse_clock
 
     try:
         return parse_clock(text)
@@ -151,8 +151,8 @@ def _upscale_options(parser: argparse.ArgumentParser) -> None:
 def run_upscale(arguments: argparse.Namespace) -> None:
     """`megan upscale`."""
     from keras_megan.video.errors import VideoError
+    from keras_megan.video.models.runner import load_runner
     from keras_megan.video.progress import choose_reporter
-    from keras_megan.video.runner import load_runner
     from keras_megan.video.scene_cuts import DEFAULT_THRESHOLD
     from keras_megan.video.upscale import UpscaleOptions, check_job, upscale
 
@@ -240,7 +240,7 @@ def _info_options(parser: argparse.ArgumentParser) -> None:
 @command("info", "describe a model or a video", _info_options)
 def run_info(arguments: argparse.Namespace) -> None:
     """`megan info`."""
-    from keras_megan.video.info import describe_subject
+    from keras_megan.video.models.info import describe_subject
 
     describe_subject(arguments.subject, arguments.size, arguments.json)
 

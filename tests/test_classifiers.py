@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_megan import net2net
-from keras_megan.classifiers import VGG_BLOCKS, vgg_bn, vgg_widths
+from keras_megan.classifiers.vgg import VGG_BLOCKS, vgg_bn, vgg_widths
 from tests.net2net.helpers import largest_difference, masked_copy, randomize, run
 
 SMALL = {"width": 0.0625, "input_shape": (32, 32, 3), "classes": 5}

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from keras_megan import cli
-from keras_megan.video import codecs
+from keras_megan.video.io import codecs
 from tests.video.clips import picture, read_images, read_times, write_clip
 
 ENVIRONMENT = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_megan.mutual_inference import (
+from keras_megan.classifiers.mutual_inference import (
     PREDICTIONS,
     SCORES,
     MutualInference,

@@ -10,7 +10,7 @@ import pytest
 from keras_megan import MEGAN, net2net
 from keras_megan.presets import SHIPPED, load_preset, save_to_preset
 from keras_megan.video.errors import VideoError
-from keras_megan.video.runner import load_runner
+from keras_megan.video.models.runner import load_runner
 
 TINY = {
     "filters": 8,

@@ -19,7 +19,7 @@ from rich.table import Table
 from keras_megan.errors import run_program
 from keras_megan.files import write_whole
 from training.errors import TrainingError, saving
-from training.logs import read_csv
+from training.runs.logs import read_csv
 
 
 def read_curve(run: Path, score: str | None = None) -> list[dict]:

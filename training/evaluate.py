@@ -17,8 +17,8 @@ from rich.console import Console
 
 from keras_megan.errors import run_program
 from keras_megan.files import write_json, write_whole
+from keras_megan.imaging.find import find_clips
 from keras_megan.video.errors import writing
-from keras_megan.video.find import find_clips
 from training.errors import TrainingError
 from training.evaluation.baselines import BASELINES, Method
 from training.evaluation.clips import DOWNSCALES, load_clip
@@ -31,7 +31,7 @@ from training.evaluation.report import (
 )
 from training.evaluation.scoring import score_clip
 from training.evaluation.windows import evaluation_windows
-from training.progress import counted_progress
+from training.runs.progress import counted_progress
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from keras_megan.errors import run_program
 from training.errors import STOPPED, TrainingError
-from training.recipe import Recipe, load_recipe
+from training.stages.recipe import Recipe, load_recipe
 
 
 def _changed(recipe: Recipe) -> Recipe:
@@ -43,7 +43,7 @@ def _loader(model: str):
 
     def load():
         from keras_megan.megan import MEGAN
-        from training.models import load_model
+        from training.engine.networks import load_model
 
         if model.endswith(".keras"):
             return load_model(Path(model))
@@ -85,9 +85,9 @@ def _main() -> int:
             "Say what, on what and where to: --recipe FILE --data SHARDS --out RUN."
         )
     # After the flags: TensorFlow takes seconds to load.
-    from training.cumulative import run_recipe
-    from training.loop import Stopped
-    from training.strategies import make_strategy, split_cpu
+    from training.engine.loop import Stopped
+    from training.engine.strategies import make_strategy, split_cpu
+    from training.stages.cumulative import run_recipe
 
     split_cpu(flags.FLAGS.logical_cpus, flags.FLAGS.threads)
     if flags.FLAGS.deterministic:

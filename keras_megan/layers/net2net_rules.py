@@ -31,7 +31,7 @@ from keras_megan.layers.non_local import SpatialAttention
 from keras_megan.layers.padding import CropToScale, PadToMultiple
 from keras_megan.layers.reconstruction import PixelShuffle
 from keras_megan.layers.window_alignment import BLOCK, WindowAlignment
-from keras_megan.net2net.rules import reads, writes
+from keras_megan.net2net.rules.base import reads, writes
 
 
 def _with_channels(site, channels):

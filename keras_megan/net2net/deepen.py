@@ -17,11 +17,11 @@ statistics, so it is not the default.
 import keras
 import numpy as np
 
-from keras_megan.net2net import rewrite
-from keras_megan.net2net.activations import activation_of, is_idempotent
-from keras_megan.net2net.channel_graph import UnknownLayerError
-from keras_megan.net2net.insertion import Insertion
+from keras_megan.net2net.channels.channel_graph import UnknownLayerError
 from keras_megan.net2net.plan import Plan, PlanError, as_graph
+from keras_megan.net2net.rewriting import rewrite
+from keras_megan.net2net.rewriting.insertion import Insertion
+from keras_megan.net2net.rules.activations import activation_of, is_idempotent
 
 _CONVOLUTIONS = {
     3: keras.layers.Conv1D,

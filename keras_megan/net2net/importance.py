@@ -13,9 +13,9 @@ Write one's own by subclassing `Importance`.
 import keras
 import numpy as np
 
-from keras_megan.net2net import rewrite
-from keras_megan.net2net.activations import activation_of, is_linear_activation
 from keras_megan.net2net.gradients import summed_gradients
+from keras_megan.net2net.rewriting import rewrite
+from keras_megan.net2net.rules.activations import activation_of, is_linear_activation
 
 
 class ImportanceError(ValueError):
@@ -37,7 +37,7 @@ class Importance:
         """Returns one number per position along a variable's axis, or None.
 
         Args:
-            weight: The `keras_megan.net2net.rules.Weight`.
+            weight: The `keras_megan.net2net.rules.base.Weight`.
             axis: Axis of the variable.
             role: Its `AxisRole`; `role.reads` tells readers from writers.
         """

@@ -19,14 +19,14 @@ import os
 
 import numpy as np
 
-from keras_megan.net2net import rewrite
-from keras_megan.net2net.channel_graph import (
+from keras_megan.net2net.channels.channel_graph import (
     ChannelGraph,
     parameters_under,
     shape_under,
 )
-from keras_megan.net2net.index_map import IndexMap
-from keras_megan.net2net.insertion import Insertion
+from keras_megan.net2net.channels.index_map import IndexMap
+from keras_megan.net2net.rewriting import rewrite
+from keras_megan.net2net.rewriting.insertion import Insertion
 
 _VERSION = 1
 
@@ -41,7 +41,7 @@ class Plan:
     Args:
         graph: The model's `ChannelGraph`.
         maps: Dict from `Group` to `IndexMap`. Groups that are left out do not change.
-        insertions: List of `keras_megan.net2net.insertion.Insertion`.
+        insertions: List of `keras_megan.net2net.rewriting.insertion.Insertion`.
         summary: One line that says what the plan does.
 
     Raises:

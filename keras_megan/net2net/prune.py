@@ -14,10 +14,10 @@ import numbers
 
 import numpy as np
 
-from keras_megan.net2net.channel_graph import ChannelGraph, parameters_under
-from keras_megan.net2net.cost import macs_under
+from keras_megan.net2net.channels.channel_graph import ChannelGraph, parameters_under
+from keras_megan.net2net.channels.index_map import IndexMap
+from keras_megan.net2net.counting.under_plan import macs_under
 from keras_megan.net2net.importance import FilterNorm, Importance, ImportanceError
-from keras_megan.net2net.index_map import IndexMap
 from keras_megan.net2net.plan import Plan, PlanError, as_graph
 from keras_megan.net2net.widen import wanted_sizes
 

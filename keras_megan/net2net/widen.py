@@ -17,7 +17,7 @@ import numbers
 
 import numpy as np
 
-from keras_megan.net2net.index_map import MEAN, ZERO, IndexMap
+from keras_megan.net2net.channels.index_map import MEAN, ZERO, IndexMap
 from keras_megan.net2net.plan import Plan, PlanError, as_graph, spread_width
 
 _FILLERS = {"copies": None, "average": MEAN, "zero": ZERO}
@@ -56,7 +56,8 @@ def widen(
 
     Raises:
         PlanError: If a width is smaller than now, or cannot be had.
-        keras_megan.net2net.channel_graph.UnknownLayerError: If a layer is not known.
+        keras_megan.net2net.channels.channel_graph.UnknownLayerError: If a layer is not
+        known.
     """
     if (widths is None) == (factor is None):
         raise PlanError("Give either widths, a dict, or factor, a number.")

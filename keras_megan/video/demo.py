@@ -21,9 +21,9 @@ from keras_megan.quiet import start_keras_quietly
 from keras_megan.video.compare import Box, strip, write_png
 from keras_megan.video.demo_scene import draw_scene
 from keras_megan.video.errors import VideoError, writing
+from keras_megan.video.io.read import open_clip
+from keras_megan.video.models.runner import load_runner
 from keras_megan.video.progress import choose_reporter, clock
-from keras_megan.video.read import open_clip
-from keras_megan.video.runner import load_runner
 from keras_megan.video.upscale import UpscaleOptions, upscale
 
 WIDTH, HEIGHT, SCALE = 128, 72, 4
@@ -48,8 +48,8 @@ def demo(folder: Path, model: str, num_frames: int = 13) -> list[str]:
         VideoError: If the folder cannot be written or the model not be loaded.
     """
     start_keras_quietly()
+    from keras_megan.imaging.resize import imresize, trilinear_upsample
     from keras_megan.metrics import luma_psnr
-    from keras_megan.video.resize import imresize, trilinear_upsample
 
     if num_frames < 2:
         raise VideoError(f"--frames must be at least 2. Received: {num_frames}")

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_megan.video.errors import VideoError
-from keras_megan.video.runner import Runner
+from keras_megan.video.models.runner import Runner
 
 OVERLAP = 24
 _SMALLEST = 64

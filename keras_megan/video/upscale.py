@@ -24,18 +24,18 @@ from typing import Protocol
 
 import numpy as np
 
-from keras_megan.video.assemble import assemble_images, assemble_video
-from keras_megan.video.codecs import choose_codec
 from keras_megan.video.errors import VideoError, writing
-from keras_megan.video.image_folder import TIMESTAMPS
-from keras_megan.video.journal import Journal, fingerprint, open_journal, remove
-from keras_megan.video.pipeline import BackgroundWriter, prefetched
-from keras_megan.video.plan import Plan
-from keras_megan.video.probe import VideoInfo
-from keras_megan.video.read import open_clip
-from keras_megan.video.runner import Runner
+from keras_megan.video.io.assemble import assemble_images, assemble_video
+from keras_megan.video.io.codecs import choose_codec
+from keras_megan.video.io.image_folder import TIMESTAMPS
+from keras_megan.video.io.probe import VideoInfo
+from keras_megan.video.io.read import open_clip
+from keras_megan.video.io.segments import ImageEncoder, SegmentWriter, VideoEncoder
+from keras_megan.video.jobs.journal import Journal, fingerprint, open_journal, remove
+from keras_megan.video.jobs.pipeline import BackgroundWriter, prefetched
+from keras_megan.video.jobs.schedule import Plan
+from keras_megan.video.models.runner import Runner
 from keras_megan.video.scene_cuts import DEFAULT_THRESHOLD
-from keras_megan.video.segments import ImageEncoder, SegmentWriter, VideoEncoder
 from keras_megan.video.tiles import TiledRunner, choose_tile, fit_tile
 
 _FORMAT = 1  # of the work folder; raise it when segments change

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.runtime import find_vulkan_driver
+from export.verify.runtime import find_vulkan_driver
 from keras_megan import MEGAN
 
 ROOT = Path(__file__).parents[2]

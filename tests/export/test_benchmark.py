@@ -21,17 +21,17 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from rich.console import Console
 
-from export import benchmark as program
-from export import operation_times as profiler
-from export.benchmark import Settings, benchmark
-from export.benchmark_report import psnr_of_halves
-from export.contenders import fit
+from benchmarks.export import benchmark as program
+from benchmarks.export import operation_times as profiler
+from benchmarks.export.benchmark import Settings, benchmark
+from benchmarks.export.contenders import fit
+from benchmarks.export.report import psnr_of_halves
+from export.build.footage import load_footage
 from export.errors import ExportError
-from export.footage import load_footage
+from keras_megan.imaging.resize import imresize, trilinear_upsample
 from keras_megan.metrics import luma_psnr
-from keras_megan.video.artefact import ArtefactInfo, with_info
 from keras_megan.video.errors import VideoError
-from keras_megan.video.resize import imresize, trilinear_upsample
+from keras_megan.video.models.artefact import ArtefactInfo, with_info
 
 HEIGHT, WIDTH = 32, 40
 INFO = ArtefactInfo(
@@ -333,7 +333,7 @@ def test_what_goes_wrong_in_a_contender_reaches_the_user(file, tmp_path, monkeyp
 
 def test_the_program_exits_with_1_and_one_line(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "export.benchmark", "--threads", "two"],
+        [sys.executable, "-m", "benchmarks.export.benchmark", "--threads", "two"],
         capture_output=True,
         text=True,
     )

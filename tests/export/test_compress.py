@@ -4,12 +4,12 @@ import keras
 import numpy as np
 import pytest
 
+from export.build.slim import slim
+from export.build.subjects import load_subject
+from export.build.tflite import convert
+from export.build.trace import trace
 from export.compress import compress
 from export.errors import ExportError
-from export.slim import slim
-from export.subjects import load_subject
-from export.tflite import convert
-from export.trace import trace
 from keras_megan import net2net
 
 SIDE = 16

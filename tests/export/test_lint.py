@@ -7,15 +7,15 @@ import tensorflow as tf
 from keras import layers, ops
 
 from export.errors import ExportError
-from export.lint import RULES, TARGETS, layer_of, lint, summary
-from export.lint_rules import (
+from export.lint.check import RULES, TARGETS, layer_of, lint, summary
+from export.lint.rules import (
     AT_MOST_SIX_AXES,
     DISTINCT,
     REFUSED_OPERATIONS,
     TRIED_OPERATIONS,
 )
-from export.lint_traps import ELEMENTWISE
-from export.runtime import find_vulkan_driver, run_on_cpu, run_on_gpu
+from export.lint.traps import ELEMENTWISE
+from export.verify.runtime import find_vulkan_driver, run_on_cpu, run_on_gpu
 from tests.export import tiny_graphs
 from tests.export.tiny_graphs import CLIP, IMAGE, convert
 from tests.export.traps import CASES, REFUSED, SEVEN, indices

@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from export import runtime
 from export.errors import ExportError
-from export.runtime import (
+from export.verify import runtime
+from export.verify.runtime import (
     find_vulkan_driver,
     run_on_cpu,
     run_on_gpu,

@@ -8,8 +8,8 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from keras import layers
 
-from export.runtime import run_on_cpu
-from export.slim import slim
+from export.build.slim import slim
+from export.verify.runtime import run_on_cpu
 from tests.export.tiny_graphs import IMAGE, convert
 
 

@@ -8,10 +8,10 @@ import pytest
 from keras import layers, ops
 
 from keras_megan import net2net
-from keras_megan.net2net.channel_graph import ChannelGraph
-from keras_megan.net2net.cost import macs_under
-from keras_megan.net2net.count import UnknownCostError
-from keras_megan.net2net.graph import TraceError
+from keras_megan.net2net.channels.channel_graph import ChannelGraph
+from keras_megan.net2net.counting.macs import UnknownCostError
+from keras_megan.net2net.counting.under_plan import macs_under
+from keras_megan.net2net.tracing.graph import TraceError
 from tests.net2net.motifs import MOTIFS
 
 
@@ -133,8 +133,8 @@ def test_shared_layers_count_per_call_and_own_weights_once():
 
 
 def test_a_layer_with_matrices_and_no_count_is_refused(monkeypatch):
-    from keras_megan.net2net import count
-    from keras_megan.net2net.rules import RULES
+    from keras_megan.net2net.counting import macs as count
+    from keras_megan.net2net.rules.base import RULES
 
     monkeypatch.setattr(RULES, "_entries", dict(RULES._entries))
     monkeypatch.setattr(count._MACS, "_entries", dict(count._MACS._entries))

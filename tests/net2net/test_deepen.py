@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from keras_megan import net2net
-from keras_megan.net2net.channel_graph import UnknownLayerError
+from keras_megan.net2net.channels.channel_graph import UnknownLayerError
 from keras_megan.net2net.plan import PlanError
 from tests.net2net.helpers import largest_difference, random_inputs, randomize, run
 

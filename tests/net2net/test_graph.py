@@ -5,12 +5,12 @@ import pytest
 from keras import layers, ops
 
 from keras_megan import net2net
-from keras_megan.net2net.channel_graph import (
+from keras_megan.net2net.channels.channel_graph import (
     SharedVariableError,
     UnknownOperationError,
 )
-from keras_megan.net2net.graph import TraceError
-from keras_megan.net2net.layers import BalancedNormalization
+from keras_megan.net2net.rewriting.weights_layers import BalancedNormalization
+from keras_megan.net2net.tracing.graph import TraceError
 from tests.net2net.helpers import largest_difference, random_inputs, randomize, run
 from tests.net2net.motifs import MOTIFS, Scale, head, through
 
@@ -222,7 +222,7 @@ def test_tied_embedding_is_refused():
 
 # === Registering ======================================================================
 def test_a_registered_rule_makes_a_leaf_of_a_layer(monkeypatch):
-    from keras_megan.net2net.rules import RULES
+    from keras_megan.net2net.rules.base import RULES
 
     monkeypatch.setattr(RULES, "_entries", dict(RULES._entries))
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_megan.net2net.index_map import MEAN, ZERO, IndexMap, IndexMapError
+from keras_megan.net2net.channels.index_map import MEAN, ZERO, IndexMap, IndexMapError
 
 
 @st.composite

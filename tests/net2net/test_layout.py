@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_megan.net2net.layout import Group, Layout, LayoutError, unify
+from keras_megan.net2net.channels.layout import Group, Layout, LayoutError, unify
 
 
 def labels(layout):

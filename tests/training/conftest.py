@@ -17,7 +17,7 @@ TINY_RECIPE = """
 import dataclasses
 from keras_megan.megan import MEGAN
 from training.data.sampling import SamplingSettings
-from training.recipe import Recipe, Stage
+from training.stages.recipe import Recipe, Stage
 from training.tasks.video import VideoTask
 
 def build():
@@ -149,6 +149,6 @@ def run_program(module, *flags, timeout=500, **options):
 
 def weights_of(path):
     """All weights of a kept network, float32, concatenated."""
-    from training.models import load_model
+    from training.engine.networks import load_model
 
     return np.concatenate([v.numpy().ravel() for v in load_model(path).variables])

@@ -6,10 +6,10 @@ import pytest
 
 from keras_megan.errors import run_program as guarded
 from tests.training.conftest import run_program
+from training.engine.strategies import check_tf_config, make_strategy
 from training.errors import TrainingError
-from training.recipe import Recipe, Stage, load_recipe
-from training.run_folder import begin_run
-from training.strategies import check_tf_config, make_strategy
+from training.runs.folder import begin_run
+from training.stages.recipe import Recipe, Stage, load_recipe
 
 
 def one_line(module, *flags, **options):

@@ -10,19 +10,19 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
-from training import changes
-from training.compute import training_macs
-from training.cost_account import read_account
-from training.cumulative import run_recipe
+from training.classifiers.cost_account import read_account
 from training.curves import draw_curves, make_table, read_curve
 from training.data.image_sources import read_images
+from training.engine.loop import Stopped
+from training.engine.networks import load_model
+from training.engine.state import StageSchedule
 from training.errors import TrainingError
-from training.loop import Stopped
-from training.models import load_model
-from training.recipe import Recipe, Stage
-from training.state import StageSchedule
+from training.stages import changes
+from training.stages.compute import training_macs
+from training.stages.cumulative import run_recipe
+from training.stages.recipe import Recipe, Stage
+from training.stages.teaching import Teaching
 from training.tasks.images import ImageTask
-from training.teaching import Teaching
 
 QUIET = Console(quiet=True)
 SIDE = 16
@@ -189,7 +189,7 @@ def test_the_curve_joins_the_stages_and_is_drawn(finished, tmp_path):
 def test_stopped_in_a_later_stage_the_run_goes_on_to_the_same_weights(
     pictures, finished, tmp_path, monkeypatch
 ):
-    from training.logs import RunLogs
+    from training.runs.logs import RunLogs
 
     advance = RunLogs.advance
 

@@ -7,17 +7,21 @@ import numpy as np
 import pytest
 
 from keras_megan import net2net
-from keras_megan.classifiers import vgg_bn
+from keras_megan.classifiers.vgg import vgg_bn
 from tests.training.conftest import run_program
-from training.cost_account import (
+from training.classifiers.cost_account import (
     choose_baseline,
     cost_to_reach,
     gather_ways,
     read_account,
 )
-from training.cumulative_report import make_report
+from training.classifiers.cumulative_report import make_report
+from training.classifiers.robustness_tables import (
+    mean_detection,
+    mean_noise,
+    read_robustness,
+)
 from training.errors import TrainingError
-from training.robustness_tables import mean_detection, mean_noise, read_robustness
 
 BATCH = 10
 
@@ -195,7 +199,9 @@ def test_what_cannot_be_reported_is_explained(runs, tmp_path):
         make_report([tmp_path], tmp_path / "out")
     with pytest.raises(TrainingError, match="--baseline, one of c; 0 of them"):
         make_report([runs[1]], tmp_path / "out")
-    with pytest.raises(TrainingError, match="is no file of training.robustness"):
+    with pytest.raises(
+        TrainingError, match="is no file of training.classifiers.robustness"
+    ):
         make_report(runs, tmp_path / "out", [runs[0] / "config.json"])
     stages = json.loads((runs[1] / "stages.json").read_text())
     (runs[1] / "stages.json").write_text(json.dumps(stages[:1]))
@@ -205,8 +211,8 @@ def test_what_cannot_be_reported_is_explained(runs, tmp_path):
 
 # === From recipe to report ============================================================
 RECIPE = """
-from training.recipe import Recipe
-from training.schedules import Phase, VggSchedule
+from training.stages.recipe import Recipe
+from training.classifiers.schedules import Phase, VggSchedule
 from training.tasks.images import ImageTask
 
 SCHEDULE = VggSchedule(

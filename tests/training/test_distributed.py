@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tests.training.conftest import program, run_program
 from training.errors import STOPPED
-from training.logs import read_csv
+from training.runs.logs import read_csv
 
 STEPS = 5
 

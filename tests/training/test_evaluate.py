@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from keras_megan.imaging.find import ClipSource, find_clips
+from keras_megan.imaging.resize import imresize
 from keras_megan.metrics import luma_psnr, luma_ssim
 from keras_megan.video.errors import VideoError
-from keras_megan.video.find import ClipSource, find_clips
-from keras_megan.video.resize import imresize
 from keras_megan.video.windows import plan_windows
 from training.errors import TrainingError
 from training.evaluate import Settings, evaluate

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training.precision import bfloat16_convolutions
+from training.engine.precision import bfloat16_convolutions
 
 CPU_INFO = Path("/proc/cpuinfo")
 

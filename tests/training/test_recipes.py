@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from keras_megan.megan import MEGAN
-from training.recipe import load_recipe
+from training.stages.recipe import load_recipe
 
 FOLDER = Path(__file__).parents[2] / "training" / "recipes"
 RECIPES = sorted(path for path in FOLDER.glob("*.py") if path.stem != "__init__")

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from keras import layers
 
-from training import changes
 from training.errors import TrainingError
-from training.refresh import refresh
+from training.stages import changes
+from training.stages.refresh import refresh
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import tensorflow as tf
 from rich.console import Console
 
 from tests.training.conftest import program, run_program, weights_of
-from training.cumulative import run_recipe
+from training.engine.loop import Stopped
 from training.errors import STOPPED, TrainingError
-from training.loop import Stopped
-from training.recipe import load_recipe
+from training.stages.cumulative import run_recipe
+from training.stages.recipe import load_recipe
 
 QUIET = Console(quiet=True)
 STEPS = 8
@@ -91,7 +91,7 @@ def test_sigterm_saves_exits_143_and_the_run_goes_on(
 def test_killed_between_the_last_score_and_the_last_checkpoint_nothing_is_missing(
     recipe_file, shards, tmp_path, uninterrupted, monkeypatch
 ):
-    from training.state import Checkpoints
+    from training.engine.state import Checkpoints
 
     save = Checkpoints.save
 
@@ -114,7 +114,7 @@ def test_killed_between_the_last_score_and_the_last_checkpoint_nothing_is_missin
 
 def stop_after(monkeypatch, step):
     """Makes the next run stop as by a signal once the step is reached."""
-    from training.logs import RunLogs
+    from training.runs.logs import RunLogs
 
     advance = RunLogs.advance
 

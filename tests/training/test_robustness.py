@@ -7,18 +7,18 @@ import keras
 import numpy as np
 import pytest
 
-from keras_megan.mutual_inference import auroc, true_positive_rate
+from keras_megan.classifiers.mutual_inference import auroc, true_positive_rate
 from tests.training.conftest import run_program
-from training.attacks import ATTACKS, OBJECTIVES, Attacker
-from training.detection import DetectionSettings, measure_detection
-from training.errors import TrainingError
-from training.robustness import (
+from training.classifiers.attacks import ATTACKS, OBJECTIVES, Attacker
+from training.classifiers.detection import DetectionSettings, measure_detection
+from training.classifiers.robustness import (
     RobustnessSettings,
     accuracy,
     gaussian_noise,
     measure_robustness,
     salt_and_pepper,
 )
+from training.errors import TrainingError
 
 SIDE, CLASSES = 8, 3
 
@@ -307,10 +307,12 @@ def test_the_program_writes_its_json_and_fails_in_one_line(pack, tmp_path):
     models = f"{tmp_path / '1.keras'},{tmp_path / '2.keras'}"
     out = tmp_path / "new" / "robustness.json"
     flags = (f"--models={models}", f"--data={pack}", f"--out={out}")
-    status, _, error = run_program("training.robustness", *flags, "--attacked_images=6")
+    status, _, error = run_program(
+        "training.classifiers.robustness", *flags, "--attacked_images=6"
+    )
     assert status == 0, error
     document = json.loads(out.read_text())
     assert document["models"] == models.split(",")
     assert document["settings"]["attacked_images"] == 6
-    status, _, error = run_program("training.robustness", f"--data={pack}")
+    status, _, error = run_program("training.classifiers.robustness", f"--data={pack}")
     assert status == 1 and "robustness: Say which networks" in error

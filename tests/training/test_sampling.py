@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_megan.video.resize import imresize
+from keras_megan.imaging.resize import imresize
 from training.data.cache import ClipCache
 from training.data.degradations import DEGRADATIONS, Degradation
 from training.data.pipeline import BatchShape, make_dataset

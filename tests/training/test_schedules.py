@@ -8,12 +8,8 @@ import numpy as np
 import pytest
 
 from keras_megan import net2net
-from keras_megan.classifiers import vgg_bn, vgg_widths
-from training import changes
-from training.errors import TrainingError
-from training.recipe import Recipe, Stage, load_recipe
-from training.recipe_checks import check_recipe
-from training.schedules import (
+from keras_megan.classifiers.vgg import vgg_bn, vgg_widths
+from training.classifiers.schedules import (
     BROAD,
     HALF_COST,
     SLIM,
@@ -23,8 +19,12 @@ from training.schedules import (
     lean,
     relative_cost,
 )
+from training.errors import TrainingError
+from training.stages import changes
+from training.stages.checks import check_recipe
+from training.stages.recipe import Recipe, Stage, load_recipe
+from training.stages.teaching import Teaching
 from training.tasks.images import ImageTask
-from training.teaching import Teaching
 
 FOLDER = Path(__file__).parents[2] / "training" / "recipes"
 

@@ -13,13 +13,13 @@ from rich.console import Console
 from keras_megan import MEGAN, net2net
 from tests.training.conftest import ROOT, run_program, weights_of
 from tests.training.test_distributed import checkpoint_values
-from training.cumulative import run_recipe
+from training.engine.loop import Stopped
+from training.engine.networks import load_model
 from training.errors import TrainingError
-from training.logs import RunLogs, read_csv
-from training.loop import Stopped
-from training.models import load_model
-from training.recipe import load_recipe
-from training.sparsity import Masks, Sparsity, find_kernels, load_core
+from training.runs.logs import RunLogs, read_csv
+from training.stages.cumulative import run_recipe
+from training.stages.recipe import load_recipe
+from training.stages.sparsity import Masks, Sparsity, find_kernels, load_core
 from training.tasks.video import VideoTask
 
 
@@ -27,7 +27,9 @@ def recipe_with(recipe_file, sparsity, **more):
     """The tiny recipe whose only stage is sparse; its path."""
     stage = f"Stage(name='only', steps=8, learning_rate=1e-3, sparsity={sparsity})"
     path = recipe_file(stages=f"({stage},)", **more)
-    path.write_text("from training.sparsity import Sparsity\n" + path.read_text())
+    path.write_text(
+        "from training.stages.sparsity import Sparsity\n" + path.read_text()
+    )
     return path
 
 

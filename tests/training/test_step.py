@@ -9,16 +9,16 @@ import tensorflow as tf
 from rich.console import Console
 
 from tests.training.conftest import TINY_RECIPE
-from training.compute import training_macs
-from training.cumulative import run_recipe
 from training.data.cache import ClipCache
 from training.data.teacher import teacher_flow
+from training.engine.networks import in_precision, load_model
+from training.engine.state import TrainState, make_optimizer
+from training.engine.step import learning_variables, make_step
 from training.errors import TrainingError
-from training.logs import CsvTable, read_csv
-from training.models import in_precision, load_model
-from training.recipe import load_recipe
-from training.state import TrainState, make_optimizer
-from training.step import learning_variables, make_step
+from training.runs.logs import CsvTable, read_csv
+from training.stages.compute import training_macs
+from training.stages.cumulative import run_recipe
+from training.stages.recipe import load_recipe
 
 QUIET = Console(quiet=True)
 
@@ -219,7 +219,7 @@ def test_precision_changes_computation_but_no_weights(recipe):
 def test_validation_logs_scores_by_the_protocol_and_strips_for_tensorboard(
     recipe, shards, footage, tmp_path
 ):
-    from keras_megan.video.find import find_clips
+    from keras_megan.imaging.find import find_clips
     from training.evaluation.clips import load_clip
     from training.evaluation.scoring import Summary, score_clip
 

@@ -6,10 +6,10 @@ import pytest
 import tensorflow as tf
 
 from training.errors import TrainingError
-from training.recipe import Recipe, Stage
-from training.recipe_checks import check_recipe
+from training.stages.checks import check_recipe
+from training.stages.recipe import Recipe, Stage
+from training.stages.teaching import TaughtTask, Teaching
 from training.tasks.images import ImageTask
-from training.teaching import TaughtTask, Teaching
 
 SIDE, CLASSES = 4, 3
 

@@ -13,7 +13,8 @@ def main():
     from absl import app
 
     from keras_megan.errors import run_program
-    from training import cumulative, train
+    from training import train
+    from training.stages import cumulative
 
     run_stage = cumulative.run_stage
 

@@ -13,11 +13,11 @@ import tensorflow as tf
 
 from keras_megan import MEGAN
 from keras_megan.cli import main
-from keras_megan.video import artefact
-from keras_megan.video.artefact import ArtefactInfo, read_info, with_info
 from keras_megan.video.errors import VideoError
-from keras_megan.video.litert_runner import LiteRTRunner
-from keras_megan.video.runner import KerasRunner, load_runner
+from keras_megan.video.models import artefact
+from keras_megan.video.models.artefact import ArtefactInfo, read_info, with_info
+from keras_megan.video.models.litert_runner import LiteRTRunner
+from keras_megan.video.models.runner import KerasRunner, load_runner
 from keras_megan.video.tiles import TiledRunner
 from keras_megan.video.upscale import UpscaleOptions, upscale
 from tests.video.clips import picture, read_images, write_clip

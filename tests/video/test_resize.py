@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from keras_megan.video.resize import (
+from keras_megan.imaging.resize import (
     area_downscale,
     imresize,
     interleave_midpoints,

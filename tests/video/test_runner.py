@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from keras_megan.video.codecs import CODECS
 from keras_megan.video.errors import VideoError
-from keras_megan.video.read import open_clip
-from keras_megan.video.runner import KerasRunner, load_runner, register_runner
+from keras_megan.video.io.codecs import CODECS
+from keras_megan.video.io.read import open_clip
+from keras_megan.video.models.runner import KerasRunner, load_runner, register_runner
 from keras_megan.video.upscale import UpscaleOptions, upscale
 from tests.video.clips import PlainRunner, picture, write_clip
 
@@ -74,7 +74,7 @@ def test_models_of_another_kind_are_refused_with_their_shape():
 
 
 def test_a_new_file_type_is_one_registration(tmp_path, monkeypatch):
-    from keras_megan.video import runner
+    from keras_megan.video.models import runner
 
     monkeypatch.setattr(runner, "_LOADERS", dict(runner._LOADERS))
     register_runner(".plain")(lambda path: PlainRunner(int(path.read_text())))

@@ -10,9 +10,9 @@ import av
 import numpy as np
 import pytest
 
-from keras_megan.video import segments
 from keras_megan.video.errors import VideoError
-from keras_megan.video.read import open_clip
+from keras_megan.video.io import segments
+from keras_megan.video.io.read import open_clip
 from keras_megan.video.upscale import UpscaleOptions, upscale
 from tests.video.clips import (
     PlainRunner,
@@ -372,7 +372,7 @@ def test_a_segment_without_a_record_is_made_anew(tmp_path, long_clip):
 
 def test_two_processes_do_not_work_on_one_output(tmp_path, clip):
     pytest.importorskip("fcntl")
-    from keras_megan.video.journal import open_journal
+    from keras_megan.video.jobs.journal import open_journal
 
     output = tmp_path / "out.mp4"
     with open_journal(output, {}), pytest.raises(VideoError, match="Another process"):

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from keras_megan.video.resize import imresize
+from keras_megan.imaging.resize import imresize
 from training.data.cache import DETAIL_CELL, ClipCache
 from training.data.degradations import DEGRADATIONS, Degradation
 from training.data.subsets import nested_order

@@ -1,8 +1,9 @@
 """Baselines: what can be had without a network.
 
 Each takes T small frames, uint8 (T, H, W, 3), and returns the 2T-1 large ones, float32
-(2T-1, 4H, 4W, 3) in [0, 1]: the protocol of networks in `keras_megan.video.runner`, so
-that networks and baselines are measured alike. Register another with
+(2T-1, 4H, 4W, 3) in [0, 1]: the protocol of networks in
+`keras_megan.video.models.runner`, so that networks and baselines are measured alike.
+Register another with
 ``@register_baseline("name")`` and ``--baselines name`` finds it.
 
 ``trilinear`` is the floor, and what an untrained MEGAN computes. ``bicubic_blend``
@@ -16,7 +17,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from keras_megan.video.resize import (
+from keras_megan.imaging.resize import (
     imresize,
     interleave_midpoints,
     trilinear_upsample,

@@ -1,14 +1,15 @@
 """A trained network as a method: T small frames in, 2T-1 large frames out.
 
-In: what `--model` names, loaded by `keras_megan.video.runner` exactly as the upscaling
-tool loads it: a preset, a preset's folder, a `.keras` file. Out: a method that runs it
-compiled, in one piece, or in overlapping tiles where a whole frame's working memory
-would not fit (large clips; the seams are blended as the tool blends them).
+In: what `--model` names, loaded by `keras_megan.video.models.runner` exactly as the
+upscaling tool loads it: a preset, a preset's folder, a `.keras` file. Out: a method
+that runs it compiled, in one piece, or in overlapping tiles where a whole frame's
+working memory would not fit (large clips; the seams are blended as the tool blends
+them).
 """
 
 import numpy as np
 
-from keras_megan.video.runner import Runner, load_runner
+from keras_megan.video.models.runner import Runner, load_runner
 from keras_megan.video.tiles import TiledRunner, choose_tile
 from training.errors import TrainingError
 from training.evaluation.baselines import SCALE

@@ -1,1 +1,1 @@
-"""Recipes: Python files that define RECIPE; see `training.recipe`."""
+"""Recipes: Python files that define RECIPE; see `training.stages.recipe`."""

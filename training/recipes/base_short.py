@@ -10,8 +10,8 @@ network to use: nearly all of its way is ahead. Its curve: docs/training.md.
 import dataclasses
 
 from training.data.sampling import SamplingSettings
-from training.recipe import Stage
 from training.recipes.base_vimeo import RECIPE as WHOLE
+from training.stages.recipe import Stage
 
 RECIPE = dataclasses.replace(
     WHOLE,

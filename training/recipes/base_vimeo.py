@@ -14,7 +14,7 @@ place of four restarts.
 
 from keras_megan.megan import MEGAN
 from training.data.sampling import SamplingSettings
-from training.recipe import Recipe, Stage
+from training.stages.recipe import Recipe, Stage
 from training.tasks.video import VideoTask
 
 

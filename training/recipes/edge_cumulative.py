@@ -14,9 +14,9 @@ al., ICLR 2016).
 """
 
 from keras_megan.megan import MEGAN
-from training.changes import widen
-from training.recipe import Recipe, Stage
 from training.recipes.edge_scratch import FINAL, TASK
+from training.stages.changes import widen
+from training.stages.recipe import Recipe, Stage
 
 
 def halved(config):

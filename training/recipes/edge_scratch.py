@@ -14,7 +14,7 @@ the half-wide network take as long as 1,200 of the whole one. On a GPU give
 
 from keras_megan.megan import MEGAN
 from training.data.sampling import SamplingSettings
-from training.recipe import Recipe, Stage
+from training.stages.recipe import Recipe, Stage
 from training.tasks.video import VideoTask
 
 

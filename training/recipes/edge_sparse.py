@@ -10,9 +10,9 @@ like any other. The first and the last convolution, next to the pixels, stay den
 preset megan_edge.
 """
 
-from training.recipe import Recipe, Stage
 from training.recipes.finetune import TASK, build
-from training.sparsity import Sparsity
+from training.stages.recipe import Recipe, Stage
+from training.stages.sparsity import Sparsity
 
 RECIPE = Recipe(
     name="edge_sparse",

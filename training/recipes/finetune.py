@@ -7,7 +7,7 @@ One stage at half the usual rate, whatever the network; without ``--model`` mega
 
 from keras_megan.megan import MEGAN
 from training.data.sampling import SamplingSettings
-from training.recipe import Recipe, Stage
+from training.stages.recipe import Recipe, Stage
 from training.tasks.video import VideoTask
 
 

@@ -12,9 +12,9 @@ minus what pruning took away, the last what training gave back. Needs the traine
 weights of the preset megan_edge.
 """
 
-from training.changes import prune
-from training.recipe import Recipe, Stage
 from training.recipes.finetune import TASK, build
+from training.stages.changes import prune
+from training.stages.recipe import Recipe, Stage
 
 #: Where multiply-adds are counted: 4 frames of 112x64; megan_edge has 23.24 G there.
 FRAMES = (4, 64, 112, 3)

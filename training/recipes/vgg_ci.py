@@ -5,8 +5,8 @@ activations) with an eighth of VGG11's filters and a few hundred steps, on 32x32
 of ten classes.
 """
 
-from training.recipe import Recipe
-from training.schedules import VggSchedule, lean
+from training.classifiers.schedules import VggSchedule, lean
+from training.stages.recipe import Recipe
 from training.tasks.images import ImageTask
 
 SCHEDULE = VggSchedule(

@@ -3,14 +3,15 @@
     half     half the filters
     whole    widened exactly to the whole network, and refreshed
 
-The cost of vgg_cifar_cumulative.py, spent otherwise; `training.schedules.BROAD`.
+The cost of vgg_cifar_cumulative.py, spent otherwise;
+`training.classifiers.schedules.BROAD`.
 """
 
 import dataclasses
 
+from training.classifiers.schedules import BROAD
 from training.recipes.vgg_cifar_cumulative import RECIPE as CUMULATIVE
 from training.recipes.vgg_cifar_cumulative import SCHEDULE as WHOLE
-from training.schedules import BROAD
 
 SCHEDULE = dataclasses.replace(WHOLE, phases=BROAD)
 

@@ -7,12 +7,12 @@
 The whole network is VGG11 with a quarter of the published filters, for two CPU cores.
 It trains on 500 images of each class, as many as TinyImageNet has: so a run of minutes
 comes to where training from scratch gains no more. The phases are
-`training.schedules.HALF_COST`; their cost follows from the arithmetic.
+`training.classifiers.schedules.HALF_COST`; their cost follows from the arithmetic.
 Data: CIFAR-10 in any layout of `training.data.image_sources`.
 """
 
-from training.recipe import Recipe
-from training.schedules import HALF_COST, VggSchedule
+from training.classifiers.schedules import HALF_COST, VggSchedule
+from training.stages.recipe import Recipe
 from training.tasks.images import ImageTask
 
 SCHEDULE = VggSchedule(

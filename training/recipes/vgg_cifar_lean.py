@@ -10,9 +10,9 @@ the units that are seldom active go, and copies of those that are left take thei
 
 import dataclasses
 
+from training.classifiers.schedules import lean
 from training.recipes.vgg_cifar_cumulative import RECIPE as CUMULATIVE
 from training.recipes.vgg_cifar_cumulative import SCHEDULE as WHOLE
-from training.schedules import lean
 
 SCHEDULE = dataclasses.replace(WHOLE, phases=lean(shallow=11, deep=11))
 

@@ -5,14 +5,14 @@
     slim     pruned to 0.57 of it by the density of activations, taught by the whole
 
 All data in every stage, at the cost of vgg_cifar_cumulative.py;
-`training.schedules.SLIM`.
+`training.classifiers.schedules.SLIM`.
 """
 
 import dataclasses
 
+from training.classifiers.schedules import SLIM
 from training.recipes.vgg_cifar_cumulative import RECIPE as CUMULATIVE
 from training.recipes.vgg_cifar_cumulative import SCHEDULE as WHOLE
-from training.schedules import SLIM
 
 SCHEDULE = dataclasses.replace(WHOLE, phases=SLIM)
 

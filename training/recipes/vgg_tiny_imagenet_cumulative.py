@@ -10,8 +10,8 @@ images. The network is the published one for 64x64 images, 1.593 GMAC and 20.5 M
 parameters.
 """
 
-from training.recipe import Recipe
-from training.schedules import HALF_COST, VggSchedule
+from training.classifiers.schedules import HALF_COST, VggSchedule
+from training.stages.recipe import Recipe
 from training.tasks.images import ImageTask
 
 SCHEDULE = VggSchedule(

@@ -10,9 +10,9 @@ vgg_tiny_imagenet_cumulative.py.
 
 import dataclasses
 
+from training.classifiers.schedules import lean
 from training.recipes.vgg_tiny_imagenet_cumulative import RECIPE as CUMULATIVE
 from training.recipes.vgg_tiny_imagenet_cumulative import SCHEDULE as WHOLE
-from training.schedules import lean
 
 SCHEDULE = dataclasses.replace(WHOLE, phases=lean(shallow=13, deep=19))
 

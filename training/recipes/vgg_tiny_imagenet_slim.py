@@ -4,15 +4,15 @@
     whole    widened exactly to VGG19, and refreshed
     slim     pruned to 0.57 of it by the density of activations, taught by the whole
 
-All data in every stage; `training.schedules.SLIM`, which did best on CIFAR-10.
-Otherwise as vgg_tiny_imagenet_cumulative.py.
+All data in every stage; `training.classifiers.schedules.SLIM`, which did best on
+CIFAR-10. Otherwise as vgg_tiny_imagenet_cumulative.py.
 """
 
 import dataclasses
 
+from training.classifiers.schedules import SLIM
 from training.recipes.vgg_tiny_imagenet_cumulative import RECIPE as CUMULATIVE
 from training.recipes.vgg_tiny_imagenet_cumulative import SCHEDULE as WHOLE
-from training.schedules import SLIM
 
 SCHEDULE = dataclasses.replace(WHOLE, phases=SLIM)
 

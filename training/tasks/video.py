@@ -29,8 +29,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_megan.imaging.find import find_clips
 from keras_megan.losses import Charbonnier
-from keras_megan.video.find import find_clips
 from training.data.cache import ClipCache
 from training.data.sampling import Sampler, SamplingSettings
 from training.data.teacher import teacher_flow

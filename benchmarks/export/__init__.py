@@ -1,0 +1,1 @@
+"""Speed and quality of exported files, on the runtimes that will run them."""

@@ -1,0 +1,1 @@
+"""Running files on the device's own runtimes, and comparing with Keras."""

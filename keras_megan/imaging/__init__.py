@@ -1,0 +1,1 @@
+"""Images as arrays: resizing, bytes and floats, finding clips in folders."""

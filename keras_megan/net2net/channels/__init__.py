@@ -1,0 +1,1 @@
+"""Channel axes: which units are coupled, and how copies share."""

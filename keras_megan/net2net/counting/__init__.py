@@ -1,0 +1,1 @@
+"""Counting multiply-adds and parameters."""

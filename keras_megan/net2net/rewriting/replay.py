@@ -1,0 +1,327 @@
+"""Replaying a graph's calls in a new model, with resized layers.
+
+Every layer is made anew from its configuration, with the settings that its rule names
+at their new values; raw operations are replayed, with their shape arguments adjusted by
+their rules. A rule may make its call itself: it gets a `Replay`.
+"""
+
+import contextlib
+import copy
+import dataclasses
+
+import keras
+import numpy as np
+
+from keras_megan.net2net.channels.index_map import IndexMap
+from keras_megan.net2net.rewriting.insertion import filled
+from keras_megan.net2net.rewriting.weights_layers import ChannelWeights
+from keras_megan.net2net.rules.base import RuleError
+from keras_megan.net2net.tracing import graph as graph_lib
+from keras_megan.net2net.tracing.layer_config import (
+    functions_of,
+    replace_initializers,
+    resolve,
+    without_build,
+)
+
+
+def identity_map(layout):
+    return IndexMap.identity(layout.size)
+
+
+class Replay:
+    """One call, about to be made again in the new model.
+
+    Attributes:
+        operation: The new operation, with its settings at their new values.
+        args, kwargs: The arguments, with the new symbolic tensors in place.
+        call: The original `keras_megan.net2net.tracing.graph.Call`.
+    """
+
+    def __init__(self, rewriter, call, args, kwargs):
+        self._rewriter = rewriter
+        self.call = call
+        self.args = args
+        self.kwargs = kwargs
+
+    @property
+    def operation(self):
+        return self._rewriter.operation_for(self.call)
+
+    @property
+    def inputs(self):
+        """The new symbolic tensors among the arguments, in flat order."""
+        leaves = keras.tree.flatten((self.args, self.kwargs))
+        return [leaf for leaf in leaves if isinstance(leaf, keras.KerasTensor)]
+
+    def index_map(self, layout):
+        """Returns the `IndexMap` of an axis of the original call."""
+        return self._rewriter.plan.index_map(layout)
+
+    def size(self, layout):
+        """Returns the new size of an axis."""
+        return self._rewriter.plan.size(layout)
+
+    def is_changed(self, layout):
+        """Returns whether an axis changes."""
+        return self._rewriter.plan.is_changed(layout)
+
+    def run(self, *args, **kwargs):
+        """Makes the call with other arguments."""
+        return self.operation(*args, **kwargs)
+
+    def run_unchanged(self):
+        """Makes the call with the arguments as they are."""
+        return self.operation(*self.args, **self.kwargs)
+
+    def with_config(self, **changes):
+        """Returns a raw operation with other constructor arguments."""
+        return self._rewriter.raw_operation(self.call, changes)
+
+    def substitute(self, layer, pairs, extras=()):
+        """Puts a new layer in this call's place.
+
+        Args:
+            layer: The new layer, not built yet.
+            pairs: Function from the built layer to (old, new) variables.
+            extras: Function from the built layer to (new variable, value) pairs.
+
+        Returns:
+            The outputs.
+        """
+        return self._rewriter.substitute(self, layer, pairs, extras)
+
+    def multiply(self, tensor, axis, values):
+        """Returns a tensor whose `axis` is multiplied by constant values."""
+        return keras.ops.multiply(tensor, self.constant(tensor, axis, values))
+
+    def add(self, tensor, axis, values):
+        """Returns a tensor whose `axis` has constant values added."""
+        return keras.ops.add(tensor, self.constant(tensor, axis, values))
+
+    def constant(self, tensor, axis, values):
+        """Returns constant values along `axis`, broadcastable to `tensor`."""
+        shape = [1] * len(tensor.shape)
+        shape[axis] = len(values)
+        return self._rewriter.constant(
+            np.reshape(values, shape), tensor, f"{self.call.name}_balance"
+        )
+
+
+@dataclasses.dataclass(eq=False)
+class NoChange:
+    """A plan under which everything stays."""
+
+    graph: object
+    insertions: tuple = ()
+
+    @property
+    def model(self):
+        return self.graph.model
+
+    def index_map(self, layout):
+        return identity_map(layout)
+
+    def size(self, layout):
+        return layout.size
+
+    def is_changed(self, layout):
+        return False
+
+
+class Rewriter:
+    """Replays the calls of a graph under a plan."""
+
+    def __init__(self, plan):
+        self.plan = plan
+        self.pairs = []
+        self.extras = []
+        self._operations = {}
+        self._tensors = {}
+        self._names = set()
+        self._anchor = None
+
+    def build(self):
+        graph = self.plan.graph.graph
+        flat = keras.tree.flatten(graph.inputs)
+        for tensor, name in zip(flat, graph.input_names, strict=True):
+            self._tensors[id(tensor)] = keras.Input(
+                batch_shape=tensor.shape, dtype=tensor.dtype, name=self._unique(name)
+            )
+        self._anchor = self._tensors[id(flat[0])]
+        for call in graph.calls:
+            outputs = keras.tree.flatten(self._replay(call))
+            outputs = self._insert_after(call, outputs)
+            for tensor, symbolic in zip(call.outputs, outputs, strict=True):
+                self._tensors[id(tensor)] = symbolic
+        inputs, outputs = keras.tree.map_structure(
+            self.symbolic, (graph.inputs, graph.outputs)
+        )
+        return keras.Model(inputs, outputs, name=self.plan.model.name)
+
+    def symbolic(self, leaf):
+        """The new symbolic tensor in place of a `Tensor`."""
+        return self._tensors[id(leaf)] if isinstance(leaf, graph_lib.Tensor) else leaf
+
+    def _replay(self, call):
+        if isinstance(call.operation, graph_lib.Source):
+            return self._replay_source(call)
+        args, kwargs = keras.tree.map_structure(self.symbolic, (call.args, call.kwargs))
+        replay = Replay(self, call, args, kwargs)
+        player = self.plan.graph.players.get(call.name)
+        with self._cheap_build(call):
+            return player(replay) if player is not None else replay.run_unchanged()
+
+    # === Operations ===================================================================
+    def operation_for(self, call):
+        """The new operation: one per layer, one per call of a raw operation."""
+        if not isinstance(call.operation, keras.Layer):
+            return self.raw_operation(call, {})
+        key = id(call.operation)
+        if key not in self._operations:
+            self._operations[key] = self._new_layer(call)
+        return self._operations[key]
+
+    def settings(self, call):
+        """Dict from a path in the configuration to its new value, changed ones only."""
+        follow = self.plan.graph.follows[id(call.operation)]
+        changed = {}
+        for path, value in follow.settings.items():
+            if callable(value):
+                new, old = value(self.plan.index_map), value(identity_map)
+            else:
+                new = resolve(value, self.plan.size)
+                old = resolve(value, lambda layout: layout.size)
+            if new != old:
+                changed[path] = new
+        return changed
+
+    def _new_layer(self, call):
+        layer = call.operation
+        config = without_build(copy.deepcopy(layer.get_config()))
+        for path, value in self.settings(call).items():
+            place = config
+            for key in path[:-1]:
+                place = place[key]
+            place[path[-1]] = value
+        config["name"] = self._unique(layer.name, call.name)
+        with keras.saving.custom_object_scope(functions_of(layer)):
+            return type(layer).from_config(config)
+
+    def raw_operation(self, call, changes):
+        """A new raw operation with changed constructor arguments."""
+        changes = {**{p[0]: v for p, v in self.settings(call).items()}, **changes}
+        name = self._unique(call.operation.name, call.name)
+        operation = copy.copy(call.operation)
+        if changes:
+            config = {**call.operation.get_config(), **changes}
+            config.pop("name", None)
+            operation = type(operation)(**config)
+        operation.name = name
+        operation._inbound_nodes = []
+        operation._outbound_nodes = []
+        return operation
+
+    def _unique(self, name, path=None):
+        for candidate in (name, (path or name).replace("/", "_").replace(":", "_")):
+            if candidate not in self._names:
+                self._names.add(candidate)
+                return candidate
+        number = 1
+        while f"{name}_{number}" in self._names:
+            number += 1
+        self._names.add(f"{name}_{number}")
+        return f"{name}_{number}"
+
+    @contextlib.contextmanager
+    def _cheap_build(self, call):
+        """Builds layers with zeros: every weight is set afterwards anyway."""
+        if not isinstance(call.operation, keras.Layer):
+            yield
+            return
+        known = id(call.operation) in self._operations
+        layer = self.operation_for(call)
+        kept = [] if layer.built else replace_initializers(layer)
+        try:
+            yield
+        finally:
+            for owner, attribute, initializer in kept:
+                setattr(owner, attribute, initializer)
+        if not known and self._operations[id(call.operation)] is layer and layer.built:
+            old, new = call.operation.variables, layer.variables
+            if len(old) != len(new):
+                raise RuleError(
+                    f"Layer '{call.name}' has {len(old)} variables, but made anew from "
+                    f"its configuration it has {len(new)}."
+                )
+            self.pairs += zip(old, new, strict=True)
+
+    def substitute(self, replay, layer, pairs, extras):
+        key = id(replay.call.operation)
+        first = not getattr(self._operations[key], "_is_substitute", False)
+        if first:
+            layer._is_substitute = True
+            self._operations[key] = layer
+        layer = self._operations[key]
+        outputs = layer(*replay.args, **replay.kwargs)
+        if first:
+            self.pairs += pairs(layer)
+            self.extras += extras(layer) if extras else []
+        return outputs
+
+    # === Variables and constants used by raw operations ===============================
+    def _replay_source(self, call):
+        source = call.operation
+        layouts = self.plan.graph.layouts[id(call.outputs[0])]
+        if source.variable is not None:
+            shape = [self.plan.size(layout) for layout in layouts]
+            layer = ChannelWeights(
+                shape,
+                trainable=source.variable.trainable,
+                dtype=source.owner.dtype_policy if source.owner else None,
+                name=self._unique(source.name),
+            )
+            tensor = layer(self._anchor)
+            self.pairs.append((source.variable, layer.value))
+            return tensor
+        value = source.value
+        for axis, layout in enumerate(layouts):
+            if self.plan.is_changed(layout):
+                index_map = self.plan.index_map(layout)
+                role = self.plan.graph.constant_roles.get((call.name, axis))
+                move = index_map.weigh if role == "reads" else index_map.gather
+                value = move(value, axis)
+        return np.asarray(value, dtype=source.value.dtype)
+
+    def constant(self, values, like, name):
+        """A constant tensor in the new model."""
+        name = self._unique(name.replace("/", "_").replace(":", "_"))
+        layer = ChannelWeights(
+            values.shape, trainable=False, dtype=like.dtype, name=name
+        )
+        tensor = layer(self._anchor)
+        self.extras.append((layer.value, values))
+        return tensor
+
+    # === Inserted layers ==============================================================
+    def _insert_after(self, call, outputs):
+        for insertion in self.plan.insertions:
+            if insertion.after != call.name:
+                continue
+            inserted = outputs[0]
+            for serialized, values in zip(
+                insertion.layers, insertion.values, strict=True
+            ):
+                layer = keras.saving.deserialize_keras_object(serialized)
+                layer.name = self._unique(layer.name)
+                inserted = layer(inserted)
+                for weight, value in zip(layer.weights, values, strict=True):
+                    if value is None:
+                        continue
+                    self.extras.append((weight, filled(layer, weight, value)))
+            if insertion.residual:
+                inserted = keras.layers.Add(name=self._unique(f"{layer.name}_add"))(
+                    [outputs[0], inserted]
+                )
+            outputs = [inserted, *outputs[1:]]
+        return outputs

@@ -1,0 +1,42 @@
+"""Making a layer anew from its configuration: what has to be adjusted around it."""
+
+import keras
+
+from keras_megan.net2net.channels.layout import Layout
+
+
+def resolve(value, size_of):
+    """Replaces every `Layout` in a structure by its size."""
+    if isinstance(value, Layout):
+        return size_of(value)
+    if isinstance(value, list | tuple):
+        return type(value)(resolve(item, size_of) for item in value)
+    return value
+
+
+def without_build(config):
+    """A configuration in which no layer inside is built for the old shapes."""
+    if isinstance(config, dict):
+        return {k: without_build(v) for k, v in config.items() if k != "build_config"}
+    if isinstance(config, list | tuple):
+        return type(config)(without_build(item) for item in config)
+    return config
+
+
+def functions_of(layer):
+    """The plain functions a layer holds, so that its configuration can name them."""
+    return {
+        value.__name__: value
+        for value in vars(layer).values()
+        if callable(value) and hasattr(value, "__name__") and "<" not in value.__name__
+    }
+
+
+def replace_initializers(layer):
+    kept = []
+    for part in layer._flatten_layers(include_self=True, recursive=True):
+        for attribute, value in list(vars(part).items()):
+            if isinstance(value, keras.initializers.Initializer):
+                kept.append((part, attribute, value))
+                setattr(part, attribute, keras.initializers.Zeros())
+    return kept

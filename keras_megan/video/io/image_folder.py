@@ -1,0 +1,132 @@
+"""A folder of images as a clip.
+
+In: a folder. Out: its images in natural order (frame_2 before frame_10), read one at a
+time as uint8 RGB (H, W, 3), and the time of each.
+
+The time of image i is i / rate, unless the folder holds `timestamps.txt`: the plain
+format of the MKVToolNix suite (first line `# timestamp format v2`, then milliseconds,
+one line for each image and one for the end of the last). `megan upscale` writes it
+beside the images it makes, so a variable frame rate survives the way through a folder.
+"""
+
+import re
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from keras_megan.video.errors import VideoError, reading
+from keras_megan.video.io.probe import VideoInfo
+
+TIMESTAMPS = "timestamps.txt"
+_HEADER = "# timestamp format v2"
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+# Last bytes of a whole file. OpenCV shows half a picture without an error.
+_ENDINGS = {".png": b"IEND\xaeB`\x82", ".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9"}
+
+
+def natural_key(path: Path) -> list:
+    """Sort key under which numbers in names count as numbers."""
+    parts = re.split(r"(\d+)", path.name.lower())
+    return [int(part) if part.isdigit() else part for part in parts]
+
+
+class ImageFolder:
+    """Images of a folder in order, with times.
+
+    Args:
+        path: The folder.
+        rate: Frames per second, used if the folder has no `timestamps.txt`.
+
+    Raises:
+        VideoError: If the folder holds no image or its `timestamps.txt` does not fit.
+    """
+
+    def __init__(self, path: str | Path, rate: Fraction | None = None):
+        self.path = Path(path)
+        with reading(self.path):
+            self.files = sorted(
+                (p for p in self.path.iterdir() if p.suffix.lower() in _SUFFIXES),
+                key=natural_key,
+            )
+        if not self.files:
+            raise VideoError(
+                f"The folder '{self.path}' holds no images "
+                f"({', '.join(sorted(_SUFFIXES))})."
+            )
+        self.times = self._read_times(Fraction(rate or 25))
+        height, width = self._read(self.files[0]).shape[:2]
+        count, end = len(self.files), self.times[-1]
+        self.info = VideoInfo(
+            path=self.path,
+            width=width,
+            height=height,
+            num_frames=count,
+            start=self.times[0],
+            end=end,
+            time_base=Fraction(1, _common_denominator(self.times)),
+            rate=count / (end - self.times[0]),
+            codec="images",
+            pixel_format="rgb24",
+        )
+
+    def image(self, index: int) -> np.ndarray:
+        """Image `index` as uint8 RGB of the folder's size, shape (H, W, 3)."""
+        image = self._read(self.files[index])
+        if image.shape[:2] != (self.info.height, self.info.width):
+            raise VideoError(
+                f"'{self.files[index]}' is {image.shape[1]}x{image.shape[0]}, but the "
+                f"first image of the folder is {self.info.width}x{self.info.height}. "
+                "All images of a clip must have one size."
+            )
+        return image
+
+    def _read_times(self, rate: Fraction) -> list[Fraction]:
+        count = len(self.files)
+        listing = self.path / TIMESTAMPS
+        if not listing.exists():
+            return [index / rate for index in range(count + 1)]
+        with reading(listing):
+            lines = listing.read_text(encoding="utf-8").split("\n")
+        try:
+            times = [Fraction(line) / 1000 for line in lines[1:] if line.strip()]
+        except ValueError as error:
+            raise VideoError(f"'{listing}' holds something that is no time.") from error
+        increasing = all(a < b for a, b in zip(times, times[1:], strict=False))
+        if len(times) != count + 1 or not increasing or not lines[0].startswith("#"):
+            raise VideoError(
+                f"'{listing}' must hold '{_HEADER}' and {count + 1} increasing times "
+                f"(one for each image, one for the end). Received: {len(times)} times. "
+                "Correct or delete it."
+            )
+        return times
+
+    @staticmethod
+    def _read(file: Path) -> np.ndarray:
+        with reading(file):
+            data = file.read_bytes()
+        ending = _ENDINGS.get(file.suffix.lower(), b"")
+        image = None
+        if data and ending in data[-4096:]:  # some cameras append a few bytes
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        if image is None:
+            raise VideoError(
+                f"Cannot read '{file}': the image is damaged or cut short."
+            )
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def timestamps_text(times: list[Fraction]) -> str:
+    """The contents of `timestamps.txt` for these times, in seconds, end included."""
+    lines = [f"{float(time * 1000):.6f}".rstrip("0").rstrip(".") for time in times]
+    return "\n".join([_HEADER, *lines, ""])
+
+
+def _common_denominator(times: list[Fraction]) -> int:
+    denominator = 1
+    for time in times:
+        denominator = int(np.lcm(denominator, time.denominator))
+        if denominator > 90_000:  # beyond what clips are counted in
+            return 90_000
+    return denominator

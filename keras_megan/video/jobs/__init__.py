@@ -1,0 +1,1 @@
+"""A job that survives its process: what is to do, what is done, and the threads."""

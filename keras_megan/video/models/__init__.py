@@ -1,0 +1,1 @@
+"""What turns frames into frames: Keras models and exported files, described alike."""

@@ -1,0 +1,1 @@
+"""The experiments on classifiers: schedules, cost, robustness, detection."""

@@ -1,0 +1,1 @@
+"""Recipes, and what happens between the stages of cumulative training."""
