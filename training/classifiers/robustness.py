@@ -1,8 +1,9 @@
 """How robust trained classifiers are: noise, generalisation, and attacks.
 
     python -m training.classifiers.robustness \
-        --models STAGE_0.keras,STAGE_1.keras,FINAL.keras --data PACK_OR_FOLDER --out robustness.json \
-        [--scratch SCRATCH.keras] [--independent A.keras,B.keras]
+        --models STAGE_0.keras,STAGE_1.keras,FINAL.keras --data PACK_OR_FOLDER \
+        --out robustness.json [--scratch SCRATCH.keras] \
+        [--independent A.keras,B.keras]
 
 ``--models`` are the networks of a cumulative run in order; the last one is judged, and
 all together are the committee. ``--scratch`` is the network to compare it with,

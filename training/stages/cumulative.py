@@ -8,8 +8,8 @@ The driver runs a recipe's stages one after another, for any Keras model and any
 
 In the run's folder: ``config.json`` (the recipe and where it ran), one folder per stage
 with its logs and kept networks (see `training.engine.loop`; ``start.keras`` is the
-network the stage began with), ``stages.json`` with what every stage cost and scored, and
-``curve.png``, score against multiply-adds of all training so far.
+network the stage began with), ``stages.json`` with what every stage cost and scored,
+and ``curve.png``, score against multiply-adds of all training so far.
 
 A stage begins with the averaged weights of the one before. Interrupted, a run goes on
 within the stage; finished stages are never done again.
