@@ -77,6 +77,7 @@ class Recipe:
         stages: In order.
         batch_size: Samples of one step, on all devices together.
         seed: Of initial weights, samples and subsets.
+        optimizer: "adam", or "muon"; see `training.engine.muon`.
         beta_2: Adam's second decay.
         weight_decay: Of AdamW; 0: Adam.
         ema_decay: Of the averaged weights, which are what is scored and kept.
@@ -96,6 +97,7 @@ class Recipe:
     stages: tuple[Stage, ...]
     batch_size: int = 8
     seed: int = 0
+    optimizer: str = "adam"
     beta_2: float = 0.99
     weight_decay: float = 0.0
     ema_decay: float = 0.999
