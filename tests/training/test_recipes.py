@@ -12,7 +12,7 @@ RECIPES = sorted(path for path in FOLDER.glob("*.py") if path.stem != "__init__"
 
 
 def test_there_are_recipes():
-    assert {"edge_scratch", "edge_cumulative", "nano", "base_vimeo"} <= {
+    assert {"mobile_scratch", "mobile_cumulative", "nano", "base_vimeo"} <= {
         path.stem for path in RECIPES
     }
 
@@ -32,8 +32,8 @@ def test_each_recipe_loads_under_its_name_and_is_data(path):
 
 
 def test_cumulative_and_scratch_end_in_the_same_network():
-    scratch = load_recipe(FOLDER / "edge_scratch.py")
-    cumulative = load_recipe(FOLDER / "edge_cumulative.py")
+    scratch = load_recipe(FOLDER / "mobile_scratch.py")
+    cumulative = load_recipe(FOLDER / "mobile_cumulative.py")
     assert scratch.task == cumulative.task
     model = cumulative.model()
     changes = [change for stage in cumulative.stages for change in stage.changes]

@@ -227,7 +227,7 @@ def test_layers_that_a_later_network_does_not_have_are_refused_before_training()
 
 
 @pytest.mark.parametrize(
-    "name", ["vgg_cifar_cumulative", "vgg_cifar_lean", "vgg_ci", "edge_cumulative"]
+    "name", ["vgg_cifar_cumulative", "vgg_cifar_lean", "vgg_ci", "mobile_cumulative"]
 )
 def test_the_recipes_that_ship_pass_the_checks(name):
     check_recipe(load_recipe(FOLDER / f"{name}.py"))

@@ -32,7 +32,7 @@ OPTIMIZERS = {"adam": keras.optimizers.Adam, "muon": Muon}
 def make_optimizer(
     recipe: Recipe, stage: Stage, steps_before: int = 0
 ) -> keras.optimizers.Optimizer:
-    """Adam, or what the recipe names, with a linear warm-up and a cosine decay over the stage.
+    """The recipe's optimizer: a linear warm-up, then a cosine decay over the stage.
 
     Args:
         recipe: Its constants.

@@ -1,12 +1,12 @@
-"""megan_edge by cumulative training: half its width on half of the data first.
+"""megan_mobile by cumulative training: half its width on half of the data first.
 
     half     half the channels, half of the clips
-    whole    widened exactly to megan_edge, all clips
-    motion, large, motion_again, large_again, motion_last    as in edge_scratch.py
+    whole    widened exactly to megan_mobile, all clips
+    motion, large, motion_again, large_again, motion_last    as in mobile_scratch.py
 
 A step of the half-wide network costs less than a third of the multiply-adds, so much
 is learned cheaply before the whole network sees all data. The final network, the loss
-and the last five stages are those of edge_scratch.py;
+and the last five stages are those of mobile_scratch.py;
 `python -m training.curves --runs A,B` compares them by multiply-adds of training.
 
 Source: cumulative training: the data grow and the network with them (Net2Net, Chen et
@@ -14,7 +14,7 @@ al., ICLR 2016).
 """
 
 from keras_megan.megan import MEGAN
-from training.recipes.edge_scratch import FINAL, TASK
+from training.recipes.mobile_scratch import FINAL, TASK
 from training.stages.changes import widen
 from training.stages.recipe import Recipe, Stage
 
@@ -34,13 +34,13 @@ def halved(config):
 
 
 def build():
-    """megan_edge with half the channels and fresh weights."""
-    whole = MEGAN.from_preset("megan_edge", load_weights=False).get_config()
+    """megan_mobile with half the channels and fresh weights."""
+    whole = MEGAN.from_preset("megan_mobile", load_weights=False).get_config()
     return MEGAN.from_config(halved(whole))
 
 
 RECIPE = Recipe(
-    name="edge_cumulative",
+    name="mobile_cumulative",
     task=TASK,
     model=build,
     stages=(

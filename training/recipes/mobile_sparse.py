@@ -1,13 +1,13 @@
-"""megan_edge with 2:4 sparsity: at most 2 of every 4 inputs of a kernel are used.
+"""megan_mobile with 2:4 sparsity: at most 2 of every 4 inputs of a kernel are used.
 
-    warm       the trained megan_edge, a few steps at a low rate: the reference
+    warm       the trained megan_mobile, a few steps at a low rate: the reference
     sparse     the smaller half of the weights to zero early on, the rest trained
 
 The pattern that sparse tensor cores compute at twice the rate; elsewhere it halves what
-has to be stored of the weights. Shapes stay as they are, so the result is a megan_edge
-like any other. The first and the last convolution, next to the pixels, stay dense.
+has to be stored of the weights. Shapes stay as they are, so the result is a
+megan_mobile like any other. The first and the last convolution, next to the pixels, stay dense.
 ``stages.json`` tells the scores before and after. Needs the trained weights of the
-preset megan_edge.
+preset megan_mobile.
 """
 
 from training.recipes.finetune import TASK, build
@@ -15,7 +15,7 @@ from training.stages.recipe import Recipe, Stage
 from training.stages.sparsity import Sparsity
 
 RECIPE = Recipe(
-    name="edge_sparse",
+    name="mobile_sparse",
     task=TASK,
     model=build,
     stages=(
@@ -33,5 +33,5 @@ RECIPE = Recipe(
     ema_decay=0.998,
     cpu_bfloat16=True,
     validate_every=1000,
-    expected="within 0.3 dB of megan_edge with half of the weights of its kernels zero",
+    expected="within 0.3 dB of megan_mobile with half of its kernels' weights zero",
 )

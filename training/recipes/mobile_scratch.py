@@ -1,4 +1,4 @@
-"""megan_edge from scratch: the whole network and all data from the first step.
+"""megan_mobile from scratch: the whole network and all data from the first step.
 
     all      crops of 128x128
     motion   the motion field alone: crops of 256x256 that pan and blur, the motion
@@ -6,8 +6,8 @@
     large    the whole network again, on crops of 160x160 that sometimes pan
     motion_again, large_again, motion_last    in turns
 
-The counterpart of edge_cumulative.py: the same final network, data, loss and last five
-stages, and before them about the same wall time on 2 CPU cores, where 2,000 steps of
+The counterpart of mobile_cumulative.py: the same final network, data, loss and last
+five stages, and before them about the same wall time on 2 CPU cores, where 2,000 steps of
 the half-wide network take as long as 1,200 of the whole one. On a GPU give
 ``--steps 60000 --batch_size 16``.
 """
@@ -20,7 +20,7 @@ from training.tasks.video import VideoTask
 
 def build():
     """The network of the preset, with fresh weights."""
-    return MEGAN.from_preset("megan_edge", load_weights=False)
+    return MEGAN.from_preset("megan_mobile", load_weights=False)
 
 
 TASK = VideoTask(
@@ -75,7 +75,7 @@ FINAL = (
 )
 
 RECIPE = Recipe(
-    name="edge_scratch",
+    name="mobile_scratch",
     task=TASK,
     model=build,
     stages=(Stage("all", 5200, 1e-3, warmup_steps=200), *FINAL),
