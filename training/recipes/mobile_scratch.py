@@ -7,8 +7,8 @@
     motion_again, large_again, motion_last    in turns
 
 The counterpart of mobile_cumulative.py: the same final network, data, loss and last
-five stages, and before them about the same wall time on 2 CPU cores, where 2,000 steps of
-the half-wide network take as long as 1,200 of the whole one. On a GPU give
+five stages, and before them about the same wall time on 2 CPU cores, where 2,000 steps
+of the half-wide network take as long as 1,200 of the whole one. On a GPU give
 ``--steps 60000 --batch_size 16``.
 """
 

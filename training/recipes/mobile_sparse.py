@@ -5,7 +5,8 @@
 
 The pattern that sparse tensor cores compute at twice the rate; elsewhere it halves what
 has to be stored of the weights. Shapes stay as they are, so the result is a
-megan_mobile like any other. The first and the last convolution, next to the pixels, stay dense.
+megan_mobile like any other. The first and the last convolution, next to the pixels,
+stay dense.
 ``stages.json`` tells the scores before and after. Needs the trained weights of the
 preset megan_mobile.
 """
