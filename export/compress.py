@@ -11,10 +11,7 @@ file's is met by measuring the file that comes out. Channels stay multiples of 8
 is what mobile GPUs compute in.
 """
 
-import os
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from absl import app, flags, logging
 from rich.console import Console

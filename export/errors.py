@@ -10,8 +10,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from keras_megan.errors import ExplainedError
-from keras_megan.video.errors import reason
+from keras_megan.errors import ExplainedError, reason
 
 
 class ExportError(ExplainedError):

@@ -9,6 +9,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
+import keras_megan  # noqa: F401  first, because it loads Keras without messages
+
+# isort: split
 import keras
 import numpy as np
 import pytest

@@ -11,10 +11,7 @@ TF_CONFIG set and RUN on a disk they share. Details: docs/training.md.
 """
 
 import dataclasses
-import os
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from absl import app, flags
 from rich.console import Console

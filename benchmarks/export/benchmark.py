@@ -26,8 +26,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import numpy as np
 from absl import app, flags
 from rich.console import Console
@@ -48,7 +46,7 @@ from keras_megan.imaging.resize import imresize
 from keras_megan.video.models.artefact import read_info
 from keras_megan.video.models.litert_runner import available_cpus
 
-_ROOT = Path(__file__).resolve().parents[1]
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)

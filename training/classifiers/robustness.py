@@ -19,12 +19,9 @@ Sources of the noises: additive Gaussian and salt-and-pepper as in Gonzalez and 
 Digital Image Processing, chapter 5.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np

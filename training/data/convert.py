@@ -5,7 +5,6 @@ one record per source: name, group, licence, frames read and kept, clips, divisi
 cause, and the error where it could not be read. A damaged source costs only itself.
 """
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,8 +17,6 @@ from keras_megan.video.io.read import open_clip
 from training.data.segments import Segmenter, SegmentSettings
 from training.data.sources import Source
 from training.evaluation.clips import downscale_factor
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def convert_unit(
