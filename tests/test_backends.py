@@ -139,7 +139,7 @@ def test_outputs_equal_those_of_tensorflow(backend, reference):
     assert received.keys() == expected.keys()
     assert set(expected) >= {*BUILT, "widened", *PRESETS}
     for name, outputs in expected.items():
-        if outputs.dtype.kind != "f":
+        if name in ("backend", "torch_module_names"):
             continue
         assert np.abs(outputs).max() > 0.1
         np.testing.assert_allclose(

@@ -45,6 +45,7 @@ print(*needs_video)
 """
 
 
+@pytest.mark.slow
 def test_the_bare_package_works_without_the_extras():
     blocked = {name for names in EXTRAS.values() for name in names} - BROUGHT_BY_KERAS
     done = subprocess.run(

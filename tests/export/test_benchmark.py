@@ -33,6 +33,8 @@ from keras_megan.metrics import luma_psnr
 from keras_megan.video.errors import VideoError
 from keras_megan.video.models.artefact import ArtefactInfo, with_info
 
+pytestmark = pytest.mark.slow
+
 HEIGHT, WIDTH = 32, 40
 INFO = ArtefactInfo(
     "trilinear", "1.0", 3, 5, 4, HEIGHT, WIDTH, "float32", "float32", "float32"

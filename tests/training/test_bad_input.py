@@ -20,6 +20,7 @@ def one_line(module, *flags, **options):
     return lines[0]
 
 
+@pytest.mark.slow
 def test_an_empty_data_folder_fails_in_one_line(tmp_path, recipe_file):
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -29,6 +30,7 @@ def test_an_empty_data_folder_fails_in_one_line(tmp_path, recipe_file):
     assert "holds nothing to train on" in line
 
 
+@pytest.mark.slow
 def test_a_tf_config_that_does_not_parse_fails_in_one_line(
     tmp_path, recipe_file, shards
 ):

@@ -242,6 +242,7 @@ def pack(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_the_recipe_runs_on_two_replicas_and_is_reported(pack, tmp_path):
     recipe, run = tmp_path / "grown.py", tmp_path / "grown"
     recipe.write_text(RECIPE)

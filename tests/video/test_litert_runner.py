@@ -333,6 +333,7 @@ def test_info_prints_what_the_file_says(tiny, capsys):
     assert facts["how to feed"] == INFO.how_to_feed
 
 
+@pytest.mark.slow
 def test_a_file_is_described_without_start_up_messages(small_file, tmp_path):
     import subprocess
     import sys

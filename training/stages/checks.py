@@ -90,7 +90,7 @@ def check_networks(recipe: Recipe) -> None:
             ):
                 return
             try:
-                model = change.plan(model, _no_data).apply()
+                model = change.apply(model, _no_data).model
             except TrainingError as error:
                 raise TrainingError(
                     f"Stage '{stage.name}' of recipe '{recipe.name}' cannot begin: "

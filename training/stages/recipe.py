@@ -160,24 +160,39 @@ def _by_name(value):
 
 
 def load_recipe(path: str | Path) -> Recipe:
-    """Runs a recipe file and returns its ``RECIPE``.
+    """Runs a recipe file and returns its recipe.
 
     A recipe is a program: run only files you trust.
 
+    Args:
+        path: A Python file that defines ``RECIPE``; or ``FILE:NAME`` for one that
+            defines ``RECIPES``, a dict of several.
+
     Raises:
-        TrainingError: If the file cannot be run or defines no ``RECIPE``.
+        TrainingError: If the file cannot be run or does not define such a recipe.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise TrainingError(f"There is no recipe '{path}'; expected a Python file.")
+    file, _, name = str(path).rpartition(":") if ":" in str(path) else (path, "", "")
+    if not Path(file).is_file():
+        raise TrainingError(f"There is no recipe '{file}'; expected a Python file.")
     try:
-        recipe = runpy.run_path(str(path)).get("RECIPE")
+        defined = runpy.run_path(str(file))
     except TrainingError:
         raise
     except Exception as error:
         raise TrainingError(
-            f"The recipe '{path}' failed: {type(error).__name__}: {error}"
+            f"The recipe '{file}' failed: {type(error).__name__}: {error}"
         ) from error
+    several = defined.get("RECIPES")
+    if name or (several and "RECIPE" not in defined):
+        if not several or name not in several:
+            raise TrainingError(
+                f"Expected '{file}:NAME' with NAME one of "
+                f"{', '.join(several or ['(it defines no RECIPES)'])}; received "
+                f"'{path}'."
+            )
+        recipe = several[name]
+    else:
+        recipe = defined.get("RECIPE")
     if not isinstance(recipe, Recipe):
         raise TrainingError(
             f"The recipe '{path}' must define RECIPE, a training.stages.recipe.Recipe; "
