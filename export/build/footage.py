@@ -26,7 +26,7 @@ def load_footage(name: str | None, height: int, width: int) -> list[np.ndarray]:
     Args:
         name: A video file, a folder of frames, a folder of either, ``"demo"`` or None:
             the scene of `megan demo`, drawn for the purpose.
-        height, width: Of the network's input; four times that is needed.
+        height, width: Size of the network's input; frames must be four times as large.
 
     Returns:
         Clips, uint8 (N, 4 * height, 4 * width, 3) each.

@@ -45,7 +45,7 @@ class Row:
         precision, target, interface: What it is.
         file_bytes: Its size.
         operations: Name -> number of them.
-        findings: Of lint.
+        findings: What lint found.
         checks: One for each runtime it was run on.
         published: Whether it is in the output folder.
         message: Why not, or what to know.
@@ -65,7 +65,7 @@ class Row:
     picture: np.ndarray | None = None
 
     def document(self) -> dict:
-        """As JSON data."""
+        """Returns the row as JSON data."""
         kept = dataclasses.replace(self, picture=None)
         return {k: v for k, v in dataclasses.asdict(kept).items() if k != "picture"}
 

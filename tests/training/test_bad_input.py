@@ -70,7 +70,7 @@ def test_unknown_strategies_are_named_with_the_known_ones():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "There is no recipe"),
+        (None, "does not exist; expected a Python file"),
         ("RECIPE = 3", "must define RECIPE"),
         ("import nothing_of_that_name", "failed: ModuleNotFoundError"),
         ("def f(:", "failed: SyntaxError"),
@@ -106,7 +106,7 @@ def test_another_recipe_in_the_same_folder_is_refused_by_what_differs(
     with pytest.raises(TrainingError, match="batch_size was 4, is 2"):
         begin_run(load_recipe(recipe_file(batch_size=2)), tmp_path / "run")
     (tmp_path / "run" / "config.json").write_text("{}")
-    with pytest.raises(TrainingError, match="is no run's config"):
+    with pytest.raises(TrainingError, match="is not a run's config"):
         begin_run(load_recipe(recipe_file()), tmp_path / "run")
 
 

@@ -351,7 +351,7 @@ def test_lean_has_three_fifths_of_the_multiply_adds_in_multiples_of_8(edge):
     macs = [net2net.count_macs(model, frames) for model in (lean, edge)]
     assert 0.55 < macs[0] / macs[1] <= 0.6
     widths = [k.shape[-1] for k in find_kernels(lean, Sparsity())]
-    # What is no multiple of 8: displacements, a mask, 4 x 3 colours.
+    # Not multiples of 8: displacements, a mask, 4 x 3 colours.
     assert sorted(width for width in widths if width % 8) == [1, 4, 4, 12]
     assert widths.count(40) > 10 and widths.count(32) > 10 and 48 not in widths
     assert lean.output_shape == edge.output_shape

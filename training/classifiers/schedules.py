@@ -51,17 +51,17 @@ class Phase:
         fraction: Share of the data.
         epochs: Share of E, over that part of the data.
         width: Filters as a share of the whole network's; None where the phase prunes.
-        depth: Of the VGG; None: the whole network's.
+        depth: Depth of the VGG; None: the whole network's.
         prune: Multiply-adds as a share of the whole network's, to which the network is
             pruned before it grows again; the units that are active least often go.
         growth: Factor by which a pruned network is widened.
         round_to: Channels of pruned layers are multiples of this.
         keep: Share of the weights that is kept as the phase begins; the rest is fresh.
             See `training.stages.refresh`.
-        taught_by: Names of earlier phases whose networks teach;
-        `training.stages.teaching`.
-        learning_rate: At the peak, as a share of the schedule's.
-        final_learning_rate: At the end, as a share of the peak.
+        taught_by: Names of earlier phases whose networks teach; see
+            `training.stages.teaching`.
+        learning_rate: Learning rate at the peak, as a share of the schedule's.
+        final_learning_rate: Learning rate at the end, as a share of the peak.
     """
 
     name: str
@@ -144,13 +144,13 @@ class VggSchedule:
 
     Attributes:
         phases: In order; the first one has a width.
-        depth, width: Of the whole network.
-        side: Of the images in pixels.
-        classes: Of the images.
+        depth, width: Depth and width of the whole network.
+        side: Side of the images in pixels.
+        classes: Number of classes.
         samples: Training images.
         epochs: E.
         batch_size: Images of one step.
-        learning_rate: At the peak.
+        learning_rate: Learning rate at the peak.
     """
 
     phases: tuple[Phase, ...]
@@ -223,8 +223,8 @@ class VggSchedule:
     def phase_macs(self) -> list[float]:
         """Forward multiply-adds of each phase's network, per image.
 
-        Of a pruned and widened network: the budget times the square of the growth,
-        which what it really has stays below, up to the rounding of widths.
+        For a pruned and widened network this is the budget times the square of the
+        growth; what the network really has is lower, up to the rounding of widths.
         """
         whole = count_macs(self.whole())
         return [
@@ -277,10 +277,10 @@ def relative_cost(epochs, fractions, macs) -> float:
     """Sum of epochs * fraction * macs, each relative to training from scratch.
 
     Args:
-        epochs: Of each phase over its part of the data, as shares of from-scratch's.
-        fractions: Of the data.
-        macs: Of each phase's network, as shares of the whole network's, a teacher's
-            forward pass included.
+        epochs: Each phase's epochs over its part of the data, as shares of E.
+        fractions: Each phase's share of the data.
+        macs: Multiply-adds of each phase's network, a teacher's forward pass included,
+            as shares of the whole network's.
     """
     return sum(e * f * m for e, f, m in zip(epochs, fractions, macs, strict=True))
 

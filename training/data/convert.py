@@ -29,7 +29,7 @@ def convert_unit(
     """Writes the shard ``path`` from ``sources``; returns one record per source.
 
     Args:
-        path: Of the ``.tfrecord``.
+        path: Path of the ``.tfrecord`` file.
         sources: In order.
         downscale: "auto" or a whole number; the sources' own factors come first.
         codec: A key of `training.data.shards.CODECS`.

@@ -16,7 +16,7 @@ def nested_order(groups: Sequence, seed: int) -> np.ndarray:
 
     Args:
         groups: What each item belongs to; any values that can be compared.
-        seed: Of the order within a group, and of ties between groups.
+        seed: Seed of the order within a group, and of ties between groups.
 
     Returns:
         int64 permutation. Among its first n items, a group with m of all N items has

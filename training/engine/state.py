@@ -33,8 +33,8 @@ def make_optimizer(
     """Adam with a linear warm-up and a cosine decay over the stage.
 
     Args:
-        recipe: Its constants.
-        stage: Its learning rates.
+        recipe: Gives the constants.
+        stage: Gives the learning rates.
         steps_before: Steps that the optimizer has done in the stages before, where it
             carries over.
     """
@@ -60,8 +60,8 @@ class StageSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
     Args:
         peak: Learning rate after the warm-up.
-        steps: Of the stage, warm-up included.
-        warmup: Steps of it.
+        steps: Steps of the stage, warm-up included.
+        warmup: Steps of the warm-up.
         end: Final learning rate as a share of the peak.
         offset: Value of the optimizer's counter as the stage begins.
     """
@@ -96,7 +96,7 @@ class TrainState:
     Args:
         model: The network, built.
         optimizer: Not built yet, or built for the network's variables.
-        ema_decay: Of the averaged weights. In step n it is at most (1 + n) / (10 + n),
+        ema_decay: Decay of the averaged weights; in step n at most (1 + n) / (10 + n),
             so that the average forgets the initial weights.
 
     Attributes:

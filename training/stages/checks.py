@@ -63,7 +63,7 @@ def check_optimizers(recipe: Recipe) -> None:
 
 
 def check_teachers(recipe: Recipe) -> None:
-    """Who teaches a stage has been trained before."""
+    """The teachers of a stage are trained before it."""
     trained = []
     for stage in recipe.stages:
         for name in stage.teaching.stages if stage.teaching else ():
@@ -71,7 +71,7 @@ def check_teachers(recipe: Recipe) -> None:
                 raise TrainingError(
                     f"Stage '{stage.name}' of recipe '{recipe.name}' is taught by "
                     f"'{name}'; expected a stage before it: "
-                    f"{', '.join(trained) or 'there is none'}."
+                    f"{', '.join(trained) or 'the first stage has none'}."
                 )
         trained.append(stage.name)
 
@@ -107,4 +107,4 @@ def _shrinks(stage, how: str) -> TrainingError:
 
 
 def _no_data():
-    raise TrainingError("This change looks at data, which there is none of yet.")
+    raise TrainingError("This change looks at data, which is not loaded yet.")
