@@ -33,7 +33,9 @@ def reason(error: BaseException) -> str:
     """The cause of an operating-system or FFmpeg error in a few words."""
     number = getattr(error, "errno", None)
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return _REASONS.get(number, " ".join(text.split()))
+    if number in _REASONS:
+        return _REASONS[number]
+    return " ".join(text.split())
 
 
 def run_program(name: str, program: Callable[[], int]) -> int:

@@ -83,7 +83,7 @@ def evaluate(settings: Settings, console: Console | None = None) -> Results:
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
 
-    results: Results = {}
+    results: dict[str, dict] = {}
     figure = FigureMaker()
     with counted_progress(console, "windows,") as progress:
         task = progress.add_task("reading", total=None)

@@ -41,8 +41,9 @@ def load_footage(name: str | None, height: int, width: int) -> list[np.ndarray]:
     clips = []
     for source in find_clips(name):
         frames = [f.image for f in islice(open_clip(source.path).frames(), LENGTH)]
-        clips.append(_fit(np.stack(frames), tall, wide))
-    clips = [clip for clip in clips if clip is not None]
+        clip = _fit(np.stack(frames), tall, wide)
+        if clip is not None:
+            clips.append(clip)
     if not clips:
         raise ExportError(
             f"'{name}' holds no clip of at least {wide}x{tall} pixels, which is four "

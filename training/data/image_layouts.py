@@ -203,8 +203,8 @@ def _annotations(path: Path) -> list[tuple[str, str]]:
     rows = [line.split("\t") for line in _bytes_of(file).decode("utf-8").splitlines()]
     if any(len(row) < 2 for row in rows):
         raise TrainingError(
-            f"'{file}' is not one of TinyImageNet's lists: expected a file's name and a "
-            "class in every line, separated by tabs."
+            f"'{file}' is not one of TinyImageNet's lists: expected a file's name and "
+            "a class in every line, separated by tabs."
         )
     return [(row[0], row[1].strip()) for row in rows]
 

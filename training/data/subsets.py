@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def nested_order(groups: Sequence, seed: int) -> np.ndarray:
+def nested_order(groups: Sequence | np.ndarray, seed: int) -> np.ndarray:
     """An order of the items ``0 .. len(groups) - 1`` whose beginnings are balanced.
 
     Args:

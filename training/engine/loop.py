@@ -200,7 +200,7 @@ class _Losses:
             )
         self.seen.append(values)
         if step % self.log_every == 0:
-            means = {k: np.mean([v[k] for v in self.seen]) for k in values}
+            means = {k: float(np.mean([v[k] for v in self.seen])) for k in values}
             rate = float(self.state.optimizer.learning_rate)
             self.logs.training(step, {**means, "learning_rate": rate})
             self.seen = []

@@ -179,7 +179,7 @@ class Checkpoints:
         with saving(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         self.keep = keep
-        self.manager = None
+        self.manager: tf.train.CheckpointManager | None = None
 
     @staticmethod
     def exist(folder: Path) -> bool:

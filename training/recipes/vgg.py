@@ -18,6 +18,8 @@ hour comes to where training from scratch gains no more. Schedules and their cos
 that ended 7 and 9 points lower, is in docs/cumulative_training.md.
 """
 
+from typing import Any
+
 from training.classifiers.schedules import BROAD, SLIM, VggSchedule, lean
 from training.stages.recipe import Recipe
 from training.tasks.images import ImageTask
@@ -61,7 +63,7 @@ CI = VggSchedule(
 )
 
 #: Settings that all recipes share unless they say otherwise.
-_LEARNING = {
+_LEARNING: dict[str, Any] = {
     "beta_2": 0.999,
     "weight_decay": 0.05,
     "ema_decay": 0.998,

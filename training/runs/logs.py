@@ -10,6 +10,7 @@ numbers and strips of low resolution, output and truth.
 import csv
 import io
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -151,7 +152,7 @@ class RunLogs:
         # Validation is not training: its time must not count as such.
         self.timed = (time.monotonic(), step)
 
-    def strips(self, step: int, pictures: dict[str, np.ndarray]) -> None:
+    def strips(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
         """uint8 pictures (H, W, 3) for TensorBoard."""
         if self.console is None:
             return

@@ -64,7 +64,7 @@ def check_optimizers(recipe: Recipe) -> None:
 
 def check_teachers(recipe: Recipe) -> None:
     """The teachers of a stage are trained before it."""
-    trained = []
+    trained: list[str] = []
     for stage in recipe.stages:
         for name in stage.teaching.stages if stage.teaching else ():
             if name not in trained:

@@ -168,7 +168,7 @@ def _train_stage(run: Run, number: int, before: Trained, stop: StopRequest) -> T
     stage_run = StageRun(
         recipe=recipe,
         stage=stage,
-        task=TaughtTask(task, stage.teaching, teachers) if teachers else task,
+        task=TaughtTask(task, stage.teaching, teachers) if stage.teaching else task,
         folder=folder,
         sample=sample,
         validator=run.validator,
