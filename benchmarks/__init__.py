@@ -7,4 +7,6 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras_megan  # noqa: F401  loads Keras without messages
+from keras_megan.quiet import load_keras
+
+load_keras()

@@ -8,12 +8,10 @@ import sys
 import warnings
 from pathlib import Path
 
+import keras
 import numpy as np
 
 import keras_megan
-
-# isort: split
-import keras
 
 folder, presets = Path(sys.argv[1]), sys.argv[2:]
 backend = keras.backend.backend()

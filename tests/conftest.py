@@ -9,12 +9,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
-import keras_megan  # noqa: F401  first, because it loads Keras without messages
+from keras_megan.quiet import load_keras
 
-# isort: split
-import keras
-import numpy as np
-import pytest
+load_keras()
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 
 #: Seed of Python's, numpy's and Keras's random numbers in every test.
 SEED = int(os.environ.get("KERAS_MEGAN_TEST_SEED", "0"))

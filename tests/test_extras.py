@@ -25,8 +25,11 @@ class Blocked:
 blocked = set(sys.argv[1].split(","))
 sys.meta_path.insert(0, Blocked())
 
-import keras_megan  # before Keras, so that both are loaded without messages
+from keras_megan.quiet import load_keras
+
+load_keras()
 import keras
+import keras_megan
 
 needs_video = []
 for name in (*keras_megan.__all__, "video", "presets"):

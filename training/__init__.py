@@ -12,5 +12,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from keras_megan.extras import require_or_exit
+from keras_megan.quiet import load_keras
 
 require_or_exit("training")
+load_keras()

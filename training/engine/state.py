@@ -20,17 +20,19 @@ import tensorflow as tf
 from keras import ops
 
 from keras_megan.files import sync_file, sync_folder
+from training.engine.muon import Muon
 from training.errors import TrainingError, saving
 from training.stages.recipe import Recipe, Stage
 from training.stages.sparsity import Masks
 
 _PREFIX = "step"
+OPTIMIZERS = {"adam": keras.optimizers.Adam, "muon": Muon}
 
 
 def make_optimizer(
     recipe: Recipe, stage: Stage, steps_before: int = 0
 ) -> keras.optimizers.Optimizer:
-    """Adam with a linear warm-up and a cosine decay over the stage.
+    """The recipe's optimizer with a linear warm-up and a cosine decay over the stage.
 
     Args:
         recipe: Gives the constants.
@@ -45,11 +47,16 @@ def make_optimizer(
         stage.final_learning_rate,
         steps_before,
     )
-    options = {"learning_rate": schedule, "beta_2": recipe.beta_2}
-    if recipe.weight_decay:
-        optimizer = keras.optimizers.AdamW(weight_decay=recipe.weight_decay, **options)
-    else:
-        optimizer = keras.optimizers.Adam(**options)
+    if recipe.optimizer not in OPTIMIZERS:
+        raise TrainingError(
+            f"The recipe's optimizer must be one of {', '.join(OPTIMIZERS)}; received "
+            f"{recipe.optimizer!r}."
+        )
+    optimizer = OPTIMIZERS[recipe.optimizer](
+        learning_rate=schedule,
+        beta_2=recipe.beta_2,
+        weight_decay=recipe.weight_decay or None,
+    )
     if recipe.mixed_precision:
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     return optimizer

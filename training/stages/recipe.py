@@ -87,6 +87,7 @@ class Recipe:
         stages: The stages, in order.
         batch_size: Samples of one step, on all devices together.
         seed: Seed of initial weights, samples and subsets.
+        optimizer: "adam", or "muon"; see `training.engine.muon`.
         beta_2: Adam's second decay rate.
         weight_decay: Weight decay of AdamW; 0: Adam.
         ema_decay: Decay of the averaged weights, which are scored and kept.
@@ -106,6 +107,7 @@ class Recipe:
     stages: tuple[Stage, ...]
     batch_size: int = 8
     seed: int = 0
+    optimizer: str = "adam"
     beta_2: float = 0.99
     weight_decay: float = 0.0
     ema_decay: float = 0.999
