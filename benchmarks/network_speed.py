@@ -16,10 +16,6 @@ import time
 import warnings
 from pathlib import Path
 
-from keras_megan.files import write_json
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -27,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_megan import MEGAN
+from keras_megan.files import write_json
 from keras_megan.net2net.counting import macs as count
 from keras_megan.net2net.tracing import graph
 

@@ -14,9 +14,13 @@ any Keras model, `keras_megan.video` reads, upscales and writes files (it needs
 
 import importlib
 
-from keras_megan import classifiers, layers, losses, metrics, net2net
-from keras_megan.megan import MEGAN
-from keras_megan.version import __version__
+from keras_megan.quiet import load_keras
+
+load_keras()  # without start-up messages where TF_CPP_MIN_LOG_LEVEL asks for that
+
+from keras_megan import classifiers, layers, losses, metrics, net2net  # noqa: E402
+from keras_megan.megan import MEGAN  # noqa: E402
+from keras_megan.version import __version__  # noqa: E402
 
 __all__ = [
     "MEGAN",

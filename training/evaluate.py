@@ -83,7 +83,7 @@ def evaluate(settings: Settings, console: Console | None = None) -> Results:
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
 
-    results: Results = {}
+    results: dict[str, dict] = {}
     figure = FigureMaker()
     with counted_progress(console, "windows,") as progress:
         task = progress.add_task("reading", total=None)
@@ -139,7 +139,7 @@ _OUT = flags.DEFINE_string(
     "out", "runs/evaluate", "Folder for results.json and figure.png."
 )
 _FRAMES = flags.DEFINE_integer(
-    "frames", None, "Use only so many frames from the beginning of each clip."
+    "frames", None, "Number of frames to use from the beginning of each clip."
 )
 _DOWNSCALE = flags.DEFINE_enum(
     "downscale",
@@ -155,9 +155,11 @@ _BASELINES = flags.DEFINE_list(
 
 def _main(arguments: list[str]) -> int:
     if arguments:
-        raise TrainingError(f"Unexpected argument '{arguments[0]}'; all are --flags.")
+        raise TrainingError(
+            f"Unexpected argument '{arguments[0]}'; expected flags only."
+        )
     if not _CLIPS.value:
-        raise TrainingError("Say which clips to measure: --clips FOLDER.")
+        raise TrainingError("Expected --clips FOLDER: the clips to measure.")
     if _FRAMES.value is not None and _FRAMES.value < 1:
         raise TrainingError(f"--frames must be positive; received {_FRAMES.value}.")
     evaluate(

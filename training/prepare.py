@@ -104,7 +104,7 @@ def _units(sources: list[Source]) -> list[list[Source]]:
 
 def _shard_path(out: Path, unit: list[Source], settings: PrepareSettings) -> Path:
     # The name holds all that decides the content, so other settings make other shards.
-    content = [asdict(source) for source in unit]
+    content: list = [asdict(source) for source in unit]
     content += [settings.downscale, settings.codec, asdict(settings.segments)]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return out / f"{unit[0].name.replace('/', '_')[:60]}-{digest[:10]}.tfrecord"

@@ -29,7 +29,7 @@ def trace(
 
     Args:
         subject: The network.
-        height, width: Of what goes in, in pixels.
+        height, width: Size of the input in pixels.
         mobile: For a mobile GPU.
         uint8: Bytes at both ends, 0 to 255, instead of float32.
 

@@ -54,7 +54,7 @@ def lint(model: bytes | str | Path | Graph, target: str) -> list[Finding]:
         The findings, errors first, in the order of the rules and of the graph.
 
     Raises:
-        ExportError: If the target is unknown or the file is no TFLite model.
+        ExportError: If the target is unknown or the file is not a TFLite model.
     """
     if target not in TARGETS:
         raise ExportError(

@@ -9,8 +9,8 @@ must stay within its precision's budget.
 
     float32      largest error 1e-4 of the range; bytes: one level
     rounded      luma PSNR against the truth at most `psnr_drop` dB below Keras's; where
-                 there is no truth, a root mean square error of at most `relative_error`
-                 of the outputs' own
+                 the truth is unknown, a root mean square error of at most
+                 `relative_error` of the outputs' own
 """
 
 import dataclasses
@@ -37,9 +37,9 @@ class Budget:
     """How far from Keras a precision may be.
 
     Attributes:
-        largest_error: Of any value; None: not bounded.
+        largest_error: Largest error of any value; None: not bounded.
         psnr_drop: In dB; None: not bounded.
-        relative_error: Root mean square, relative; where there is no truth.
+        relative_error: Relative root mean square error, where the truth is unknown.
     """
 
     largest_error: float | None = None
@@ -58,8 +58,8 @@ class Check:
         largest_error, mean_error: Against Keras, of the outputs' range 0 to 1.
         relative_error: Root mean square of the difference over that of Keras's output.
         psnr, keras_psnr: Mean luma PSNR against the truth, in dB.
-        fully_accelerated: As the GPU runtime says; None on CPUs.
-        seconds: Of one run: on all CPUs there are, or on a GPU that is no software.
+        fully_accelerated: What the GPU runtime reports; None on CPUs.
+        seconds: Time of one run on all CPUs, or on a real GPU.
     """
 
     runtime: str

@@ -33,6 +33,8 @@ from keras_megan.metrics import luma_psnr
 from keras_megan.video.errors import VideoError
 from keras_megan.video.models.artefact import ArtefactInfo, with_info
 
+pytestmark = pytest.mark.slow
+
 HEIGHT, WIDTH = 32, 40
 INFO = ArtefactInfo(
     "trilinear", "1.0", 3, 5, 4, HEIGHT, WIDTH, "float32", "float32", "float32"
@@ -293,7 +295,10 @@ def test_a_file_of_no_fixed_size_has_no_profile(chain, tmp_path):
         ({"rounds": 0}, "--rounds must be at least 1. Received: 0"),
         ({"threads": (0,)}, "--threads must be whole numbers above 0"),
         ({"threads": ()}, "--threads .* Received: none"),
-        ({"out": Path("/nowhere/at/all.json")}, "there is no folder '/nowhere/at'"),
+        (
+            {"out": Path("/nowhere/at/all.json")},
+            "the folder '/nowhere/at' does not exist",
+        ),
         ({"clip": "/nowhere.mp4"}, "Cannot read '/nowhere.mp4'"),
         ({"files": (Path("/nowhere.tflite"),)}, "/nowhere.tflite.: no such file"),
     ],

@@ -12,6 +12,8 @@ from export.compress import compress
 from export.errors import ExportError
 from keras_megan import net2net
 
+pytestmark = pytest.mark.slow
+
 SIDE = 16
 
 

@@ -26,6 +26,8 @@ from export.verify.runtime import run_on_cpu
 from keras_megan.video.models.artefact import read_info
 from tests.export.conftest import HEIGHT, WIDTH, run_export
 
+pytestmark = pytest.mark.slow
+
 NAMES = {
     f"tiny_{WIDTH}x{HEIGHT}_cpu_{precision}{interface}.tflite"
     for precision in ("fp32", "fp16", "dynamic_int8", "int8")

@@ -86,6 +86,7 @@ def test_every_rule_has_a_trap():
     assert all(case.clean for case in CASES.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in CASES if CASES[name].fails])
 def test_a_trap_fails_on_the_gpu(name, swiftshader, rng, tmp_path):
     outcome, run = on_gpu(CASES[name].trap(), rng, tmp_path)
@@ -93,6 +94,7 @@ def test_a_trap_fails_on_the_gpu(name, swiftshader, rng, tmp_path):
     assert outcome == "wrong" or run.message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("twin", CLEAN)
 def test_a_clean_twin_is_right_on_the_gpu(twin, swiftshader, rng, tmp_path):
     outcome, run = on_gpu(twin(), rng, tmp_path)
@@ -133,6 +135,7 @@ def test_the_cpu_reduces_six_axes_and_refuses_files_with_seven(
             run_on_cpu(path, inputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", REFUSED_OPERATIONS)
 def test_every_operation_said_to_be_refused_is(operation, swiftshader, rng, tmp_path):
     flatbuffer = REFUSED[operation]()
@@ -142,6 +145,7 @@ def test_every_operation_said_to_be_refused_is(operation, swiftshader, rng, tmp_
     assert on_gpu(flatbuffer, rng, tmp_path)[0] == "refused"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Statistics for quantized inputs:UserWarning")
 def test_operations_said_to_be_tried_are_right(swiftshader, rng, tmp_path):
     found = set()
@@ -182,6 +186,7 @@ def binary_operations(same):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", sorted(DISTINCT))
 def test_operations_said_to_need_distinct_operands_do(
     operation, swiftshader, rng, tmp_path
@@ -193,6 +198,7 @@ def test_operations_said_to_need_distinct_operands_do(
     assert on_gpu(flatbuffer, rng, tmp_path)[0] in ("refused", "crashed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", sorted(ELEMENTWISE))
 def test_no_constant_may_widen_the_batch(operation, swiftshader, rng, tmp_path):
     function = {

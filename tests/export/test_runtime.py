@@ -19,6 +19,8 @@ from export.verify.runtime import (
 from tests.export.tiny_graphs import IMAGE, convert
 from tests.export.traps import CASES
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def save(tmp_path):

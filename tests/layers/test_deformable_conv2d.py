@@ -389,6 +389,7 @@ np.save(sys.argv[2], ops.convert_to_numpy(deformable_conv2d(*arrays)))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_other_backends_equal_the_dense_loop(tmp_path, backend):
     pytest.importorskip(backend)

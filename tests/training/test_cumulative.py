@@ -24,6 +24,8 @@ from training.stages.recipe import Recipe, Stage
 from training.stages.teaching import Teaching
 from training.tasks.images import ImageTask
 
+pytestmark = pytest.mark.slow
+
 QUIET = Console(quiet=True)
 SIDE = 16
 

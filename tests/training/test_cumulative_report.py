@@ -195,12 +195,12 @@ def test_noise_and_detection_are_averaged_over_seeds_and_judged(runs, tmp_path):
 def test_what_cannot_be_reported_is_explained(runs, tmp_path):
     with pytest.raises(TrainingError, match="Say which runs"):
         make_report([], tmp_path / "out")
-    with pytest.raises(TrainingError, match="is no run"):
+    with pytest.raises(TrainingError, match="does not hold a run"):
         make_report([tmp_path], tmp_path / "out")
     with pytest.raises(TrainingError, match="--baseline, one of c; 0 of them"):
         make_report([runs[1]], tmp_path / "out")
     with pytest.raises(
-        TrainingError, match="is no file of training.classifiers.robustness"
+        TrainingError, match="was not written by training.classifiers.robustness"
     ):
         make_report(runs, tmp_path / "out", [runs[0] / "config.json"])
     stages = json.loads((runs[1] / "stages.json").read_text())
@@ -242,6 +242,7 @@ def pack(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_the_recipe_runs_on_two_replicas_and_is_reported(pack, tmp_path):
     recipe, run = tmp_path / "grown.py", tmp_path / "grown"
     recipe.write_text(RECIPE)

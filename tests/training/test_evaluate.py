@@ -295,6 +295,7 @@ def small_model(scale=4):
     return keras.Model(inputs, keras.layers.Concatenate(axis=1)(frames), name="plain")
 
 
+@pytest.mark.slow
 def test_a_model_file_is_measured_beside_baselines_and_everything_is_written(tmp_path):
     write_frames(tmp_path / "clips" / "one", moving_clip(8))
     write_frames(tmp_path / "clips" / "two", moving_clip(7, 72, 64, seed=1))
@@ -386,6 +387,7 @@ def test_bad_input_is_one_clear_line(tmp_path, monkeypatch, case):
     assert not (tmp_path / "out" / "results.json").exists()
 
 
+@pytest.mark.slow
 def test_the_program_exits_with_one_and_a_single_line(tmp_path):
     (tmp_path / "empty").mkdir()
     finished = subprocess.run(

@@ -16,6 +16,8 @@ from training.errors import STOPPED, TrainingError
 from training.stages.cumulative import run_recipe
 from training.stages.recipe import load_recipe
 
+pytestmark = pytest.mark.slow
+
 QUIET = Console(quiet=True)
 STEPS = 8
 

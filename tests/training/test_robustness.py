@@ -271,6 +271,7 @@ TINY = RobustnessSettings(
 )
 
 
+@pytest.mark.slow
 def test_everything_is_measured_and_is_json(pack):
     stages = [curved(1), curved(2), curved(3)]
     document = measure_robustness(stages, str(pack), TINY, linear(), [curved(4)])
@@ -301,6 +302,7 @@ def test_networks_that_do_not_fit_are_one_clear_error(pack):
         measure_robustness([linear(classes=2)], str(pack), TINY)
 
 
+@pytest.mark.slow
 def test_the_program_writes_its_json_and_fails_in_one_line(pack, tmp_path):
     for seed in (1, 2):
         curved(seed).save(tmp_path / f"{seed}.keras")

@@ -54,6 +54,7 @@ def most_in_a_group(kernel, axis):
 
 
 # === What a stage leaves behind =======================================================
+@pytest.mark.slow
 def test_magnitude_leaves_exactly_the_target_share_of_zeros(
     recipe_file, shards, tmp_path
 ):
@@ -76,6 +77,7 @@ def test_magnitude_leaves_exactly_the_target_share_of_zeros(
     assert shares[1] == pytest.approx((middle + middle) / 2, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_two_of_four_leaves_at_most_two_in_every_group_of_inputs(
     recipe_file, shards, tmp_path
 ):
@@ -88,6 +90,7 @@ def test_two_of_four_leaves_at_most_two_in_every_group_of_inputs(
         assert most_in_a_group(kernel, axis=3) > 2  # the check can fail
 
 
+@pytest.mark.slow
 def test_trained_weights_and_averages_are_zero_where_the_masks_in_the_checkpoint_are(
     recipe_file, shards, tmp_path
 ):
@@ -109,6 +112,7 @@ def test_trained_weights_and_averages_are_zero_where_the_masks_in_the_checkpoint
             assert not np.any(np.signbit(value[value == 0]))
 
 
+@pytest.mark.slow
 def test_the_best_network_is_one_that_is_sparse(
     recipe_file, shards, tmp_path, monkeypatch
 ):
@@ -137,6 +141,7 @@ def test_the_best_network_is_one_that_is_sparse(
 
 
 # === Going on, and replicas ===========================================================
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", ["magnitude", "2:4"])
 def test_a_sparse_stage_goes_on_bit_by_bit(
     pattern, recipe_file, shards, tmp_path, monkeypatch
@@ -164,6 +169,7 @@ def test_a_sparse_stage_goes_on_bit_by_bit(
     assert np.mean(whole == 0) > 0.4
 
 
+@pytest.mark.slow
 def test_two_replicas_have_the_masks_and_weights_of_one(recipe_file, shards, tmp_path):
     sparsity = "Sparsity(target=0.5, end=0.9, every=2)"
     path = recipe_with(recipe_file, sparsity, save_every=1, keep=50)
@@ -341,11 +347,11 @@ def test_lean_has_three_fifths_of_the_multiply_adds_in_multiples_of_8(edge):
     frames = (4, 64, 112, 3)
     lean = edge
     for change in shipped_recipe("nano").stages[0].changes:
-        lean = change.plan(lean, None).apply()
+        lean = change.apply(lean, None).model
     macs = [net2net.count_macs(model, frames) for model in (lean, edge)]
     assert 0.55 < macs[0] / macs[1] <= 0.6
     widths = [k.shape[-1] for k in find_kernels(lean, Sparsity())]
-    # What is no multiple of 8: displacements, a mask, 4 x 3 colours.
+    # Not multiples of 8: displacements, a mask, 4 x 3 colours.
     assert sorted(width for width in widths if width % 8) == [1, 4, 4, 12]
     assert widths.count(40) > 10 and widths.count(32) > 10 and 48 not in widths
     assert lean.output_shape == edge.output_shape

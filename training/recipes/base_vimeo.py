@@ -23,18 +23,20 @@ def build():
     return MEGAN(name="megan_base")
 
 
+TASK = VideoTask(
+    sampling=SamplingSettings(
+        crop=128,
+        strides=((1, 1.0),),
+        candidate_share=0.0,
+        most_per_group=None,
+    ),
+    validation_frames=None,
+    validation_downscale="1",
+)
+
 RECIPE = Recipe(
     name="base_vimeo",
-    task=VideoTask(
-        sampling=SamplingSettings(
-            crop=128,
-            strides=((1, 1.0),),
-            candidate_share=0.0,
-            most_per_group=None,
-        ),
-        validation_frames=None,
-        validation_downscale="1",
-    ),
+    task=TASK,
     model=build,
     stages=(Stage(name="all", steps=600_000, learning_rate=4e-4, warmup_steps=2000),),
     batch_size=24,

@@ -28,8 +28,10 @@ FRAMES = (4, 64, 112, 3)
 FEATURES = "extract"
 #: What estimates motion keeps its channels: a twentieth of the cost, and all depends on
 #: it. (Names in the network after its first pruning.)
-KEPT = (FEATURES, "embed", "conv_1_0", "conv_2_0", "conv_3_0")
-KEPT += ("coarse_0", "coarse_1", "coarse_2", "fine_0", "fine_1")
+KEPT = (
+    *(FEATURES, "embed", "conv_1_0", "conv_2_0", "conv_3_0"),
+    *("coarse_0", "coarse_1", "coarse_2", "fine_0", "fine_1"),
+)
 
 RECIPE = Recipe(
     name="nano",

@@ -54,14 +54,15 @@ class VideoTask:
 
     Attributes:
         sampling: How samples are drawn.
-        pixel_weight: Of the output's Charbonnier; 0: the motion field alone is trained
+        pixel_weight: Weight of the output's loss; 0: only the motion field is trained
             (name its layer in `Stage.layers`).
-        motion_weight: Of the photometric term at the beginning of each stage; 0 leaves
-            it out.
-        final_motion_weight: At the stage's end; in between it falls linearly.
-        flow_weight: Of the distance, in pixels, between the motion field and that of
-            `training.data.teacher`; 0 leaves it out.
-        charbonnier: epsilon squared.
+        motion_weight: Weight of the photometric term at the beginning of each stage; 0
+            leaves it out.
+        final_motion_weight: That weight at the stage's end; in between it changes
+            linearly.
+        flow_weight: Weight of the distance, in pixels, between the motion field and
+            that of `training.data.teacher`; 0 leaves it out.
+        charbonnier: Epsilon squared of the Charbonnier loss.
         validation_frames: Frames used of each validation clip, from its beginning.
         validation_downscale: "auto", "1" or "2"; see `training.evaluate`.
     """
@@ -218,7 +219,7 @@ class ClipValidator:
 
     Args:
         task: What and how.
-        folder: Of clips.
+        folder: Folder of clips.
 
     Raises:
         VideoError: If there are none or one is too short.
