@@ -10,7 +10,12 @@ import numpy as np
 from keras_megan.net2net.channels.index_map import IndexMap
 from keras_megan.net2net.channels.maps import Maps
 from keras_megan.net2net.errors import Net2NetError
-from keras_megan.net2net.rewriting.remake import Fitting, RemakeError, is_special
+from keras_megan.net2net.rewriting.remake import (
+    Fitting,
+    RemakeError,
+    groups_in,
+    is_special,
+)
 from keras_megan.net2net.tracing.calls import Source, TraceError
 from keras_megan.net2net.tracing.nodes import layers_of
 
@@ -95,14 +100,15 @@ def settle_regions(graph):
         )
         if not is_separable(graph, region):
             raise TraceError(
-                f"{_named(region)} must stay whole ({region.whole}), but shares weights with layers outside of it."
+                f"{_named(region)} must stay whole ({region.whole}), but shares "
+                "weights with layers outside of it."
             )
         fitting = Fitting(graph, region, Maps())
         if fitting.find(1) is None:
             raise TraceError(
-                f"{_named(region)} must stay whole ({region.whole}), but cannot be made "
-                f"anew from its configuration: {fitting.reason}. Give it a get_config "
-                "that names all it was made with."
+                f"{_named(region)} must stay whole ({region.whole}), but cannot be "
+                f"made anew from its configuration: {fitting.reason}. Give it a "
+                "get_config that names all it was made with."
             )
         for group in groups_in(graph, region):
             if group.frozen is None and group.binding is None:
@@ -131,19 +137,6 @@ def is_separable(graph, region):
         if any(id(variable) in own for variable in variables_of(call)):
             return False
     return True
-
-
-def groups_in(graph, region):
-    """Returns the groups of all axes that a region touches."""
-    layouts = [
-        layout for tensor in region.inputs for layout in graph.layouts[id(tensor)]
-    ]
-    for call in graph.graph.calls[region.start : region.stop]:
-        for tensor in call.outputs:
-            layouts += graph.layouts[id(tensor)]
-        for weight in graph.follows[id(call.operation)].weights.values():
-            layouts += [role.layout for role in weight.roles.values()]
-    return list(dict.fromkeys(g for layout in layouts for g in layout.groups))
 
 
 def _takes(graph, region, group):

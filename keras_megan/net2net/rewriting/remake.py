@@ -74,10 +74,14 @@ class Fitting:
         try:
             with keras.saving.custom_object_scope(functions_of(layer)):
                 new = made_of(type(layer), config)
-            self._build(new)
+            shapes = self._build(new)
         except Exception as error:  # Whatever a class says to odd widths.
             text = str(error).strip().splitlines()
             self.reason = f"{type(error).__name__}: {text[0] if text else ''}"
+            return None
+        wanted = [self._shape(tensor) for tensor in self._region.outputs]
+        if shapes and not _fit(shapes, wanted):
+            self.reason = f"it returns {shapes} instead of {wanted}"
             return None
         old, made = layer.variables, new.variables
         if len(old) != len(made):
@@ -97,25 +101,29 @@ class Fitting:
 
     def _build(self, layer):
         if isinstance(layer, keras.Model) and layer.built:
-            return
+            return []
         args, kwargs = keras.tree.map_structure(
             self._symbolic, (self._region.args, self._region.kwargs)
         )
         kept = [] if layer.built else replace_initializers(layer)
         before = NodesOf(layer)
         try:
-            layer(*args, **kwargs)
+            outputs = layer(*args, **kwargs)
         finally:
             before.restore()
             for owner, attribute, initializer in kept:
                 setattr(owner, attribute, initializer)
+        leaves = keras.tree.flatten(outputs)
+        return [x.shape for x in leaves if isinstance(x, keras.KerasTensor)]
+
+    def _shape(self, tensor):
+        layouts = self._graph.layouts[id(tensor)]
+        return tuple(self._maps.size(layout) for layout in layouts)
 
     def _symbolic(self, leaf):
         if not isinstance(leaf, Tensor):
             return leaf
-        layouts = self._graph.layouts[id(leaf)]
-        shape = [self._maps.size(layout) for layout in layouts]
-        symbolic = keras.Input(batch_shape=shape, dtype=leaf.dtype)
+        symbolic = keras.Input(batch_shape=self._shape(leaf), dtype=leaf.dtype)
         if leaf.mask is not None:
             symbolic._keras_mask = keras.Input(batch_shape=leaf.mask, dtype="bool")
         return symbolic
@@ -123,7 +131,8 @@ class Fitting:
     def _changes(self):
         """Dict from an old number to the list of new ones it may have become."""
         sizes, graph, region = self._maps.sizes, self._graph, self._region
-        pairs = [(group.size, size) for group, size in sizes.items()]
+        here = set(groups_in(graph, region))
+        pairs = [(group.size, n) for group, n in sizes.items() if group in here]
         own = {id(variable) for variable in region.layer.variables}
         for weight in graph.weights:
             if id(weight.variable) in own:
@@ -142,6 +151,28 @@ class Fitting:
             if old != new and old is not None and new not in changes.get(old, []):
                 changes.setdefault(old, []).append(new)
         return changes
+
+
+def groups_in(graph, region):
+    """Returns the groups of all axes that a region touches."""
+    layouts = [
+        layout for tensor in region.inputs for layout in graph.layouts[id(tensor)]
+    ]
+    for call in graph.graph.calls[region.start : region.stop]:
+        for tensor in call.outputs:
+            layouts += graph.layouts[id(tensor)]
+        for weight in graph.follows[id(call.operation)].weights.values():
+            layouts += [role.layout for role in weight.roles.values()]
+    return list(dict.fromkeys(g for layout in layouts for g in layout.groups))
+
+
+def _fit(shapes, wanted):
+    """Whether shapes agree wherever both are known."""
+    return len(shapes) == len(wanted) and all(
+        len(a) == len(b)
+        and all(x == y or x is None or y is None for x, y in zip(a, b, strict=True))
+        for a, b in zip(shapes, wanted, strict=True)
+    )
 
 
 def variants(config, changes):

@@ -133,6 +133,9 @@ class _Attempt:
         """A pass with open sizes; a second one where constants might be random."""
         nodes = self._input_shape is None and is_functional(self.model)
         graph = self.once(nodes=nodes)
+        for call in graph.calls:
+            if _computes_with_none(call.operation):
+                raise TraceError(f"'{call.name}' is given a size that is open.")
         if any(_may_be_random(call) for call in graph.calls):
             tracer = self._tracer
             self._merge(graph, self.once(nodes=nodes))
@@ -201,6 +204,14 @@ class _Attempt:
 
 class _AgainError(Exception):
     """One more layer is kept whole: trace again."""
+
+
+def _computes_with_none(operation):
+    """Whether a shape that an operation was given holds a None."""
+    if isinstance(operation, keras.Layer | Source):
+        return False
+    shapes = (getattr(operation, key, None) for key in ("newshape", "shape"))
+    return any(isinstance(shape, list | tuple) and None in shape for shape in shapes)
 
 
 def _may_be_random(call):
