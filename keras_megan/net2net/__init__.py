@@ -4,6 +4,7 @@ from keras_megan.net2net.channels.channel_graph import ChannelGraph
 from keras_megan.net2net.channels.index_map import IndexMap
 from keras_megan.net2net.counting.macs import count_macs, count_params, register_macs
 from keras_megan.net2net.deepen import deepen
+from keras_megan.net2net.errors import Net2NetError
 from keras_megan.net2net.importance import (
     ActivationDensity,
     BatchNormScale,
@@ -26,6 +27,7 @@ __all__ = [
     "FilterNorm",
     "Importance",
     "IndexMap",
+    "Net2NetError",
     "Plan",
     "RandomImportance",
     "Taylor",

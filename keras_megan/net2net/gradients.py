@@ -8,6 +8,8 @@ and adds up what it is handed.
 import keras
 import numpy as np
 
+from keras_megan.net2net.rewriting.apply import copy_of
+
 
 class GradientRecorder(keras.optimizers.Optimizer):
     """Adds up the gradients of each variable and changes nothing."""
@@ -41,16 +43,12 @@ def summed_gradients(graph, data, loss, batch_size=32):
     Returns:
         Dict from the id of a trainable variable of the model to an array.
     """
-    # Late import: plans need importances for nothing, importances need plans here.
-    from keras_megan.net2net.plan import Plan
-
-    plan = Plan(graph)
-    copy = plan.apply()
+    copy, pairs = copy_of(graph)
     recorder = GradientRecorder()
     copy.compile(optimizer=recorder, loss=loss)
     inputs, targets = data
     copy.fit(inputs, targets, batch_size=batch_size, epochs=1, shuffle=False, verbose=0)
-    old_of = {id(new): old for old, new in plan.pairs}
+    old_of = {id(new): old for old, new in pairs}
     result = {}
     for variable, total in zip(copy.trainable_variables, recorder.sums, strict=True):
         if id(variable) in old_of:

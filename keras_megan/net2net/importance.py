@@ -13,12 +13,13 @@ Write one's own by subclassing `Importance`.
 import keras
 import numpy as np
 
+from keras_megan.net2net.errors import Net2NetError
 from keras_megan.net2net.gradients import summed_gradients
 from keras_megan.net2net.rewriting import rewrite
 from keras_megan.net2net.rules.activations import activation_of, is_linear_activation
 
 
-class ImportanceError(ValueError):
+class ImportanceError(Net2NetError):
     """Scores cannot be had, or have the wrong shape."""
 
 

@@ -66,7 +66,7 @@ def next_start(
         model, plan = change.apply(model, inputs, recipe.seed)
         if carried is not None:
             grown = stage_optimizer(recipe, number)
-            carried = net2net.transfer_optimizer(carried, grown, plan)
+            carried = net2net.transfer_optimizer(carried, grown, plan, model)
     return Start(model, carried)
 
 
