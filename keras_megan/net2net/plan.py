@@ -17,6 +17,7 @@ Plans are saved as JSON: `{"version", "model", "maps", "insertions"}`.
 import json
 import os
 
+import keras
 import numpy as np
 
 from keras_megan.net2net.channels.channel_graph import (
@@ -286,8 +287,26 @@ class Plan:
 
 
 def as_graph(model):
-    """Returns the `ChannelGraph` of a model, or the argument if it is one already."""
-    return model if isinstance(model, ChannelGraph) else ChannelGraph(model)
+    """Returns the `ChannelGraph` of a model.
+
+    Args:
+        model: A built Keras model, its `ChannelGraph`, or the path of a saved model.
+
+    Raises:
+        PlanError: If it is none of these.
+    """
+    if isinstance(model, ChannelGraph):
+        return model
+    if isinstance(model, str | os.PathLike):
+        if not os.path.exists(model):
+            raise PlanError(f"There is no saved model at '{os.fspath(model)}'.")
+        model = keras.saving.load_model(model)
+    if not isinstance(model, keras.Layer):
+        raise PlanError(
+            "model must be a built Keras model, its ChannelGraph, or the path of a "
+            f"saved model; received {type(model).__name__}."
+        )
+    return ChannelGraph(model)
 
 
 def spread_width(layout, width, name):
