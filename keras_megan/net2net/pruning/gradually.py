@@ -55,7 +55,8 @@ def prune_gradually(
             measured anew before every step.
 
     Returns:
-        The last model.
+        The last model. Sizes are rounded in every step, so a group may end a unit away
+        from where pruning at once would end.
 
     Raises:
         PlanError: If the target, the schedule or an option makes no sense here.

@@ -82,7 +82,8 @@ class _Units:
     def _norms(self):
         total = ops.zeros((self.size + 1,), "float32")
         for variable, axis, ids in self.parts:
-            value = ops.moveaxis(ops.cast(variable.value, "float32"), axis, 0)
+            value = ops.cast(ops.convert_to_tensor(variable), "float32")
+            value = ops.moveaxis(value, axis, 0)
             squares = ops.sum(ops.square(ops.reshape(value, (len(ids), -1))), axis=1)
             total = total + ops.segment_sum(squares, ids, self.size + 1)
         return ops.sqrt(total)
@@ -104,7 +105,7 @@ class _Units:
             shape = [1] * len(variable.shape)
             shape[axis] = len(ids)
             scale = ops.reshape(ops.take(factor, ids), shape)
-            variable.assign(variable.value * ops.cast(scale, variable.dtype))
+            variable.assign(variable * ops.cast(scale, variable.dtype))
 
 
 def _unit_of_position(layout, group):

@@ -83,7 +83,7 @@ def test_what_is_kept_stays_through_all_steps(model, keep):
     steps = seen_by(model, 0.5, steps=3, keep=keep, scope="local")
     assert all(step[1] == 16 for step in steps)
     assert all((step[0] == 20) == (keep != "block/first") for step in steps)
-    assert steps[-1][3] == 15
+    assert steps[-1][3] in (14, 15)  # Every step rounds.
 
 
 def test_a_layer_itself_is_kept_through_all_steps(model):

@@ -57,8 +57,13 @@ def test_training_with_it_empties_units_whose_pruning_is_exact(model):
     random = np.random.default_rng(0)
     x = random.normal(size=(32, 6, 6, 3)).astype("float32")
     y = random.normal(size=(32, 3)).astype("float32")
-    model.compile(keras.optimizers.SGD(1e-3), "mse")
-    lasso = net2net.GroupLasso(strength=30.0, keep="b")
+    for variable in (
+        *model.get_layer("a").weights,
+        *model.get_layer("norm").weights[:2],
+    ):
+        variable.assign(variable.numpy() * [1, 0.05, 1, 1])
+    model.compile(keras.optimizers.SGD(1e-4), "mse")
+    lasso = net2net.GroupLasso(strength=50.0, keep="b")
     model.fit(x, y, batch_size=4, epochs=4, callbacks=[lasso], verbose=0)
     assert lasso.silent >= 1
     graph = net2net.ChannelGraph(model)
