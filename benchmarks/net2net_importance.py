@@ -16,6 +16,7 @@ pictures are cut into patches. Accuracies are means over networks and seeds.
 """
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -184,7 +185,8 @@ def main(arguments=None):
     parser.add_argument("--macs", type=float, default=0.5, help="share that stays")
     parser.add_argument("--samples", type=int, default=256, help="for importances")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--networks", nargs="+", default=list(NETWORKS))
+    parser.add_argument("--networks", nargs="*", default=list(NETWORKS))
+    parser.add_argument("--rows", nargs="+", default=[], help="JSON of earlier runs")
     parser.add_argument("--output", help="JSON file for the rows")
     parser.add_argument("--markdown", help="file for the table")
     options = parser.parse_args(arguments)
@@ -193,6 +195,9 @@ def main(arguments=None):
     else:
         data = patches_of_pictures(options.count)
     started, rows = time.perf_counter(), []
+    for path in options.rows:
+        with open(path, encoding="utf-8") as file:
+            rows += json.load(file)
     for name in options.networks:
         for seed in range(options.seeds):
             rows += measure(name, seed, data, options)

@@ -4,6 +4,7 @@ from keras_megan.net2net.channels.channel_graph import ChannelGraph
 from keras_megan.net2net.channels.index_map import IndexMap
 from keras_megan.net2net.counting.macs import count_macs, count_params, register_macs
 from keras_megan.net2net.deepen import deepen
+from keras_megan.net2net.errors import Net2NetError
 from keras_megan.net2net.optimizer_state import transfer_optimizer
 from keras_megan.net2net.plan import Plan
 from keras_megan.net2net.pruning.blocks import (
@@ -49,6 +50,7 @@ __all__ = [
     "HessianDiagonal",
     "Importance",
     "IndexMap",
+    "Net2NetError",
     "Plan",
     "RandomImportance",
     "Taylor",

@@ -167,7 +167,7 @@ class _Driver:
             model = plan.apply(noise=change.noise, seed=recipe.seed)
             if optimizer is not None:
                 grown = self._optimizer(number)
-                optimizer = net2net.transfer_optimizer(optimizer, grown, plan)
+                optimizer = net2net.transfer_optimizer(optimizer, grown, plan, model)
         save_model(model, folder / "start.keras")
         state = self._state(model, number)
         if optimizer is not None:

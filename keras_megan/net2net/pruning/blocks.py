@@ -19,7 +19,6 @@ import numpy as np
 from keras_megan.net2net.plan import Plan, PlanError, as_graph
 from keras_megan.net2net.pruning.data import Data
 from keras_megan.net2net.rewriting import rewrite
-from keras_megan.net2net.rewriting.replay import Rewriter
 from keras_megan.net2net.tracing.calls import Source, Tensor
 
 
@@ -138,20 +137,23 @@ class BlockPlan(Plan):
         names = ", ".join(self.removed)
         super().__init__(edited, summary=f"remove {len(self.removed)} blocks: {names}")
 
-    def apply(self, **options):
-        """Makes the new model, a functional `keras.Model`; the original stays."""
-        rewriter = Rewriter(self)
-        model = rewriter.build()
-        for old, new in rewriter.pairs:
-            new.assign(old.value)
-        for new, value in rewriter.extras:
-            new.assign(value)
-        for layer in model._flatten_layers():
-            if isinstance(layer, keras.layers.Normalization):
-                layer.finalize_state()
-        self.pairs = rewriter.pairs
-        self.student_variables = list(model.trainable_variables)
-        return model
+    def apply(self, noise=None, seed=None, verify=True):
+        """Makes the new model, a functional `keras.Model`; the original stays.
+
+        The arguments are those of other plans; there is nothing here to add noise to,
+        and nothing to compare with.
+        """
+        made = rewrite.replayed(self)
+        return made.fill(lambda old: keras.ops.convert_to_numpy(old.value))
+
+    def pairs(self, student):
+        """Returns (old, new) for every variable that is left."""
+        made = rewrite.replayed(self)
+        wanted = [tuple(v.shape) for v in student.variables]
+        if [tuple(v.shape) for v in made.model.variables] != wanted:
+            raise PlanError(f"'{student.name}' is not a model that this plan makes.")
+        place = {id(v): index for index, v in enumerate(made.model.variables)}
+        return [(old, student.variables[place[id(new)]]) for old, new in made.pairs]
 
     @property
     def parameters(self):
@@ -227,11 +229,22 @@ def _find(graph):
             continue
         for entry, branch in (call.inputs, call.inputs[::-1]):
             inside = _branch(entry, branch, call, producer, users)
-            if inside:
+            if inside and not _cuts_a_whole(graph, [*inside, call]):
                 names = frozenset(c.name for c in [*inside, call])
                 blocks.append(Block(call.name, entry, call.outputs[0], names))
                 break
     return blocks
+
+
+def _cuts_a_whole(graph, calls):
+    """Whether calls are a part of a layer that can only be kept as a whole."""
+    gone = {id(call) for call in calls}
+    for region in graph.graph.regions:
+        if region.whole is not None:
+            own = {id(call) for call in graph.graph.calls[region.start : region.stop]}
+            if own & gone and not own <= gone:
+                return True
+    return False
 
 
 def _branch(entry, branch, add, producer, users):
@@ -272,12 +285,33 @@ def _without(graph, blocks):
             leaf = entry_of[id(leaf)]
         return leaf
 
-    calls = []
+    calls, places = [], []
     for call in graph.graph.calls:
+        places.append(len(calls))
         if call.name not in gone:
             args, kwargs = keras.tree.map_structure(swap, (call.args, call.kwargs))
             calls.append(dataclasses.replace(call, args=args, kwargs=kwargs))
+    places.append(len(calls))
+    regions = []
+    for region in graph.graph.regions:
+        own = graph.graph.calls[region.start : region.stop]
+        if any(call.name in gone for call in own):
+            continue  # It is laid out flat, or gone.
+        parts = (region.args, region.kwargs, region.structure)
+        args, kwargs, structure = keras.tree.map_structure(swap, parts)
+        regions.append(
+            dataclasses.replace(
+                region,
+                args=args,
+                kwargs=kwargs,
+                structure=structure,
+                start=places[region.start],
+                stop=places[region.stop],
+            )
+        )
     outputs = keras.tree.map_structure(swap, graph.graph.outputs)
     edited = copy.copy(graph)
-    edited.graph = dataclasses.replace(graph.graph, calls=calls, outputs=outputs)
+    edited.graph = dataclasses.replace(
+        graph.graph, calls=calls, outputs=outputs, regions=regions
+    )
     return edited

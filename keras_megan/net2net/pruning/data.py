@@ -17,13 +17,15 @@ import dataclasses
 import keras
 import numpy as np
 
+from keras_megan.net2net.errors import Net2NetError
+
 _FORMS = (
     "an array, a list or dict of arrays (several inputs), a tuple (inputs, targets), a "
     "tf.data.Dataset, a keras.utils.PyDataset or a torch DataLoader"
 )
 
 
-class DataError(ValueError):
+class DataError(Net2NetError):
     """Data are not in a form that can be read, or do not fit the model."""
 
 

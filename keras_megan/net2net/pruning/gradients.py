@@ -14,7 +14,7 @@ import warnings
 import keras
 import numpy as np
 
-from keras_megan.net2net.plan import Plan
+from keras_megan.net2net.rewriting.apply import copy_of
 
 
 class GradientRecorder(keras.optimizers.Optimizer):
@@ -60,14 +60,13 @@ def gradients_per_batch(graph, data, loss):
         (number of samples, dict from the id of a variable of the model to an array);
         frozen variables are there as well.
     """
-    plan = Plan(graph)
-    copy = plan.apply()
+    copy, pairs = copy_of(graph)
     for layer in copy._flatten_layers(include_self=False):
         layer.trainable = True
     recorder = GradientRecorder()
     network = _AsInInference(copy)
     network.compile(optimizer=recorder, loss=loss)
-    old_of = {id(new): old for old, new in plan.pairs}
+    old_of = {id(new): old for old, new in pairs}
     for batch in data.for_model(graph):
         with warnings.catch_warnings():
             # Weights that the loss does not depend on have the gradient zero.

@@ -141,8 +141,10 @@ def _way(schedule, steps):
 def _places(plan, network, groups):
     """Where each group is found in the new model: (variable, axis, segment)."""
     index_of = {id(variable): i for i, variable in enumerate(network.variables)}
-    new_of = {id(old): new for old, new in plan.pairs}
     places = []
+    if not groups:
+        return places
+    new_of = {id(old): new for old, new in plan.pairs(network)}
     for group in groups:
         for weight, axis, role in plan.graph.members(group):
             index = index_of.get(id(new_of.get(id(weight.variable))))

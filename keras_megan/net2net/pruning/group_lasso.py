@@ -15,6 +15,7 @@ import numpy as np
 from keras import ops
 
 from keras_megan.net2net.channels.channel_graph import ChannelGraph
+from keras_megan.net2net.errors import Net2NetError
 from keras_megan.net2net.pruning.selecting import groups_of
 
 
@@ -36,7 +37,7 @@ class GroupLasso(keras.callbacks.Callback):
     def __init__(self, strength=1e-3, keep=()):
         super().__init__()
         if not strength > 0:
-            raise ValueError(f"strength must be above zero, received {strength!r}.")
+            raise Net2NetError(f"strength must be above zero, received {strength!r}.")
         self.strength = strength
         self.keep = keep
         self.silent = 0

@@ -19,13 +19,14 @@ import inspect
 import keras
 import numpy as np
 
+from keras_megan.net2net.errors import Net2NetError
 from keras_megan.net2net.pruning.selecting import groups_of
 
 #: Name -> class. Filled by `register_importance`.
 IMPORTANCES = {}
 
 
-class ImportanceError(ValueError):
+class ImportanceError(Net2NetError):
     """Scores cannot be had, or have the wrong shape."""
 
 

@@ -127,7 +127,8 @@ def test_the_optimizers_state_goes_along(model):
     model.fit(np.ones((2, 6, 6, 3)), np.ones((2, 3)), verbose=0)
     plan = net2net.remove_blocks(model, "two")
     small = plan.apply()
-    adam = net2net.transfer_optimizer(model.optimizer, keras.optimizers.Adam(), plan)
+    adam = keras.optimizers.Adam()
+    net2net.transfer_optimizer(model.optimizer, adam, plan, small)
     assert int(adam.iterations) == 1
     small.compile(adam, "mse")
     small.fit(np.ones((2, 6, 6, 3)), np.ones((2, 3)), verbose=0)
