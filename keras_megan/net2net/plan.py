@@ -315,9 +315,26 @@ class Plan(Maps):
 
 
 def as_graph(model, strict=False):
-    """Returns the `ChannelGraph` of a model, or the argument if it is one already."""
+    """Returns the `ChannelGraph` of a model.
+
+    Args:
+        model: A built Keras model, its `ChannelGraph`, or the path of a saved model.
+        strict: Whether to raise an error instead of keeping something as it is.
+
+    Raises:
+        PlanError: If it is none of these.
+    """
     if isinstance(model, ChannelGraph):
         return model
+    if isinstance(model, str | os.PathLike):
+        if not os.path.exists(model):
+            raise PlanError(f"There is no saved model at '{os.fspath(model)}'.")
+        model = keras.saving.load_model(model)
+    if not isinstance(model, keras.Layer):
+        raise PlanError(
+            "model must be a built Keras model, its ChannelGraph, or the path of a "
+            f"saved model; received {type(model).__name__}."
+        )
     return ChannelGraph(model, strict=strict)
 
 

@@ -96,13 +96,24 @@ def ways(plan):
             "the plan wants."
         )
     for classes in (True, False):
-        rewriter = Rewriter(plan, classes=classes)
-        model = rewriter.build()
-        pairs = _once(rewriter.pairs)
-        _keep_trainability(plan.model, model, pairs)
-        yield Made(model, pairs, rewriter.extras, certain=not rewriter.remade)
-        if not rewriter.remade:
+        made = replayed(plan, classes)
+        yield made
+        if made.certain:
             return
+
+
+def replayed(plan, classes=False):
+    """Returns the functional model that a plan becomes, as `Made`.
+
+    Args:
+        plan: The `Plan`.
+        classes: Whether composite layers come back as the layers they are.
+    """
+    rewriter = Rewriter(plan, classes=classes)
+    model = rewriter.build()
+    pairs = _once(rewriter.pairs)
+    _keep_trainability(plan.model, model, pairs)
+    return Made(model, pairs, rewriter.extras, certain=not rewriter.remade)
 
 
 def _once(pairs):
