@@ -113,7 +113,7 @@ def _define_flags() -> None:
     flags.DEFINE_integer("height", 64, "Of an input frame of the TFLite files.")
     flags.DEFINE_integer("width", 112, "Of an input frame of the TFLite files.")
     flags.DEFINE_list("precision", ["fp32", "fp16"], ", ".join(PRECISION_NAMES) + ".")
-    flags.DEFINE_list("target", list(TARGETS), "cpu, gpu.")
+    flags.DEFINE_list("target", ["cpu", "gpu"], ", ".join(TARGETS) + ".")
     flags.DEFINE_list("interface", ["float32"], "float32, uint8: both ends of a file.")
     flags.DEFINE_string("clip", None, "Video to verify on; default: a drawn scene.")
     flags.DEFINE_string("calibration", None, "Videos for int8, or 'demo'.")
