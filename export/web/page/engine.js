@@ -38,8 +38,9 @@ export class Engine {
       locateFile: (file) => WASM + file,
       ...(script && { mainScriptUrlOrBlob: WASM + script }),
     };
-    await litert.loadLiteRt(WASM, { threads, jspi });
+    const runtime = await litert.loadLiteRt(WASM, { threads, jspi });
     const engine = new Engine();
+    engine.runtime = runtime;
     engine.litert = litert;
     engine.accelerator = accelerator;
     engine.threads = threads ? self.navigator.hardwareConcurrency : 1;
@@ -65,6 +66,11 @@ export class Engine {
     engine.fullyAccelerated = engine.model.isFullyAccelerated;
     engine.shape = [...engine.model.getInputDetails()[0].shape];
     return engine;
+  }
+
+  /** Bytes of WebAssembly memory. */
+  get bytes() {
+    return this.runtime.liteRtWasm.HEAPU8.length;
   }
 
   /** Runs the network once. @param {Float32Array} frames of the model's shape. */
