@@ -25,7 +25,7 @@ more than four axes; `mobile_operations` chooses it.
 import keras
 from keras import ops
 
-from keras_megan.layers.mobile_operations import uses_mobile_operations
+from keras_megan.layers.mobile_operations import sum_in_groups, uses_mobile_operations
 
 BLOCK = 16
 # In groups of four channels. A mobile GPU runtime gives zeros for products of tensors
@@ -136,12 +136,13 @@ class WindowAlignment(keras.layers.Layer):
     def _sample(self, features, across, vertical, blocks, fill):
         batch, height, width, channels = ops.shape(features)
         strips = self._strips(features, blocks, fill)
-        total = None
-        for row in range(2 * self.reach + 1):
-            sampled = ops.matmul(across, strips[row : row + height])
-            sampled = sampled * vertical[..., row : row + 1]
-            total = sampled if total is None else total + sampled
-
+        total = sum_in_groups(
+            [
+                ops.matmul(across, strips[row : row + height])
+                * vertical[..., row : row + 1]
+                for row in range(2 * self.reach + 1)
+            ]
+        )
         total = ops.reshape(total, (height, batch, blocks * BLOCK, channels))
         return ops.transpose(total[:, :, :width], (1, 0, 2, 3))
 
