@@ -6,8 +6,8 @@
 
 N frames become 2N-1. Output frame 2i appears exactly when input frame i does, frame
 2i+1 exactly half-way to the next, and the last is shown as long as the input's last, so
-the duration stays. Across a scene cut nothing is interpolated: no window reaches over
-it, and the frame half-way repeats the one before.
+the duration stays. Other rates and sizes can be asked for (`request`). Across a scene
+cut nothing is interpolated: no window reaches over it, and the frame before it stays.
 
 Interrupted work continues (`journal`). After an interruption the clip is decoded from
 its beginning, so that cuts and windows come out the same, but the network runs only for
@@ -16,7 +16,8 @@ what is missing. The output appears by a rename when all of it is on the disk.
 
 import os
 import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -26,20 +27,21 @@ import numpy as np
 
 from keras_megan.video.errors import VideoError, writing
 from keras_megan.video.io.assemble import assemble_images, assemble_video
-from keras_megan.video.io.codecs import choose_codec
+from keras_megan.video.io.codecs import Codec, choose_codec
 from keras_megan.video.io.image_folder import TIMESTAMPS
 from keras_megan.video.io.probe import VideoInfo
-from keras_megan.video.io.read import open_clip
+from keras_megan.video.io.read import Folder, VideoFile, open_clip
 from keras_megan.video.io.segments import ImageEncoder, SegmentWriter, VideoEncoder
 from keras_megan.video.jobs.journal import Journal, fingerprint, open_journal, remove
 from keras_megan.video.jobs.pipeline import BackgroundWriter, prefetched
 from keras_megan.video.jobs.schedule import Plan
-from keras_megan.video.models.runner import Runner
+from keras_megan.video.models.runner import Runner, takes_times
+from keras_megan.video.request.rate import HALF, Rate, choose_rate
+from keras_megan.video.request.size import Size, output_size, resizer
 from keras_megan.video.scene_cuts import DEFAULT_THRESHOLD
 from keras_megan.video.tiles import TiledRunner, choose_tile, fit_tile
 
-_FORMAT = 1  # of the work folder; raise it when segments change
-_FINEST_CLOCK = 1_000_000
+_FORMAT = 2  # of the work folder; raise it when segments change
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,13 @@ class UpscaleOptions:
         start, end: Part of the input, in seconds from its first frame.
         scene_threshold: See `SceneCutDetector`; `None` switches the detector off.
         rate: Frames per second of a folder of images.
+        scale, size, fit: How large the result is; see `request.size.output_size`.
+            `None`: as large as the network makes it.
+        fps, factor: When output frames appear; see `request.rate`. `None`: twice as
+            many as the input's.
+        audio: Whether sound is kept.
+        encoder: "software" or a key of `HARDWARE`; preset: the encoder's own; pix_fmt:
+            FFmpeg's name of what is encoded. `None`: as usual.
         force: Replace an existing output.
         restart: Ignore what an earlier run has finished.
     """
@@ -63,6 +72,15 @@ class UpscaleOptions:
     end: Fraction | None = None
     scene_threshold: float | None = DEFAULT_THRESHOLD
     rate: Fraction | None = None
+    scale: Fraction | None = None
+    size: Size | None = None
+    fit: bool = False
+    fps: Fraction | None = None
+    factor: Fraction | None = None
+    audio: bool = True
+    encoder: str | None = None
+    preset: str | None = None
+    pix_fmt: str | None = None
     force: bool = False
     restart: bool = False
 
@@ -72,8 +90,8 @@ class Summary:
     """What happened.
 
     Attributes:
-        frames_in, frames_out: Frames read and written; `frames_out` is
-            2 * `frames_in` - 1.
+        frames_in, frames_out: Frames read and written; unless a rate was asked for,
+            `frames_out` is 2 * `frames_in` - 1.
         width, height: Size of the output.
         duration: Seconds of the output.
         cuts: Scene cuts found.
@@ -140,23 +158,98 @@ def upscale(
 
     >>> upscale("clip.mp4", "out.mp4", load_runner("megan_edge"))
     """
+    job = check_job(Path(source), Path(output), options or UpscaleOptions())
+    return run_job(job, runner, reporter)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that can be done, as far as can be seen without a model.
+
+    Attributes:
+        source, output: From which file or folder to which.
+        options: How.
+        clip: The opened input.
+        codec: How to encode; `None` for a folder of images.
+        rate: When output frames appear.
+    """
+
+    source: Path
+    output: Path
+    options: UpscaleOptions
+    clip: VideoFile | Folder
+    codec: Codec | None
+    rate: Rate
+
+    def output_size(self, runner: Runner) -> tuple[int, int]:
+        """Width and height of the result.
+
+        Raises:
+            VideoError: If the network cannot make what is asked for.
+        """
+        options, info = self.options, self.clip.info
+        if not self.rate.only_half and not takes_times(runner):
+            raise VideoError(
+                f"The model '{runner.name}' makes new frames half-way between two given "
+                f"ones only: from {float(info.rate):.4g} frames/s it makes "
+                f"{float(2 * info.rate):.4g} or a whole part of that. Choose such a rate "
+                "or a model that takes times (megan models)."
+            )
+        return output_size(
+            info.width,
+            info.height,
+            runner.scale,
+            options.scale,
+            options.size,
+            options.fit,
+        )
+
+    def expected_frames(self) -> int:
+        """About how many frames will be written."""
+        info, options = self.clip.info, self.options
+        start = options.start or Fraction(0)
+        end = info.duration if options.end is None else min(options.end, info.duration)
+        length = max(Fraction(0), end - start)
+        share = length / info.duration if info.duration else Fraction(1)
+        return self.rate.expected(round(info.num_frames * share), length)
+
+
+def check_job(source: Path, output: Path, options: UpscaleOptions) -> Job:
+    """Finds out whether a job can be done, without a model and in a moment.
+
+    Raises:
+        VideoError: If not.
+    """
+    codec = choose_codec(output, options.codec, options.crf)
+    _check_output(source, output, options.force)
+    clip = open_clip(source, options.rate)
+    rate = choose_rate(options.fps, options.factor, clip.info.rate)
+    return Job(source, output, options, clip, codec, rate)
+
+
+def run_job(job: Job, runner: Runner, reporter: Reporter | None = None) -> Summary:
+    """Does a job that `check_job` found possible. See `upscale`."""
     began = time.monotonic()
-    options, reporter = options or UpscaleOptions(), reporter or _Silent()
-    source, output = Path(source), Path(output)
-    clip, codec = check_job(source, output, options)
-    info = clip.info
+    reporter = reporter or _Silent()
+    output, options, codec = job.output, job.options, job.codec
+    info = job.clip.info
+    if hasattr(runner, "for_size"):  # several files, each for a size of its own
+        runner = runner.for_size(info.height, info.width)
+    width, height = job.output_size(runner)
     for line in (*runner.notes, *info.notes):
         reporter.note(line)
     if codec is None and info.audio:
         reporter.note("A folder of images holds no sound: left out.")
-    job = _describe_job(source, output, runner, options, codec)
-    with open_journal(output, job, options.restart) as journal:
+    described = _describe_job(job, runner)
+    with open_journal(output, described, options.restart) as journal:
         if journal.restarted:
             reporter.note(
                 f"Starting anew: {journal.restarted} changed since the earlier, "
                 "unfinished run."
             )
-        summary = Summary(resumed_frames=journal.frames_done)
+        summary = Summary(
+            resumed_frames=journal.frames_done, width=width, height=height
+        )
         if summary.resumed_frames:
             reporter.note(
                 f"Continuing: {summary.resumed_frames} frames are already finished."
@@ -168,101 +261,106 @@ def upscale(
         if codec is not None:
             new_encoder = partial(VideoEncoder, info=info, codec=codec, crf=options.crf)
         writer = SegmentWriter(journal, suffix, new_encoder, reporter.advance)
-        reporter.begin(_expected_frames(info, options), journal.frames_done)
+        reporter.begin(job.expected_frames(), journal.frames_done)
         plan = Plan(
-            clip.frames(options.start, options.end),
+            job.clip.frames(options.start, options.end),
             options.scene_threshold,
             runner.frames_in,
+            job.rate,
         )
-        time_base = _output_clock(info)
+        time_base = job.rate.clock(info.time_base)
         try:
             with writing(output):
-                _run(plan, upscaler, writer, time_base, summary)
-                _finish(journal, plan, info, time_base, suffix, output, reporter, codec)
+                _run(plan, upscaler, writer, time_base, resizer(width, height), summary)
+                _finish(job, journal, plan, time_base, suffix, reporter)
         except BaseException:
             writer.abandon()
             raise
         journal.discard()
-    summary.frames_in, summary.frames_out = plan.frames, 2 * plan.frames - 1
-    summary.cuts, summary.duration = plan.cuts, float(plan.end - plan.begin)
-    summary.width, summary.height = (
-        info.width * runner.scale,
-        info.height * runner.scale,
-    )
+    summary.frames_in, summary.frames_out = plan.frames, plan.outputs
+    summary.cuts, summary.duration = plan.cuts, float(plan.result_end - plan.begin)
     summary.seconds = time.monotonic() - began
     return summary
 
 
-def check_job(source: Path, output: Path, options: UpscaleOptions):
-    """Finds out whether a job can be done, without a model and in a moment.
-
-    Returns:
-        The opened clip and the codec, `None` for a folder of images.
-
-    Raises:
-        VideoError: If not.
-    """
-    codec = choose_codec(output, options.codec, options.crf)
-    _check_output(source, output, options.force)
-    return open_clip(source, options.rate), codec
-
-
 def _run(
-    plan: Plan, upscaler: TiledRunner, writer: SegmentWriter, time_base, summary
+    plan: Plan,
+    upscaler: TiledRunner,
+    writer: SegmentWriter,
+    time_base: Fraction,
+    resize: Callable[[np.ndarray], np.ndarray],
+    summary: Summary,
 ) -> None:
     """Drives the three stages until the last segment is recorded."""
     done = writer.journal.frames_done
     depth = 2 * upscaler.runner.frames_out
 
     def write(item: tuple[int, int, np.ndarray]) -> None:
-        writer.write(*item)
+        index, tick, image = item
+        writer.write(index, tick, resize(image))
 
-    held: tuple[Fraction, np.ndarray] | None = None  # the last frame and its time
     with (
         prefetched(plan.tasks(), depth=2) as tasks,
         BackgroundWriter(write, depth) as background,
     ):
         for task in tasks:
-            window, first = task.window, task.first_output
-            # The frame after a window may be a repetition of its last one.
-            if first + window.num_outputs + 1 <= done:
+            if task.first_output + len(task.shots) <= done:
                 continue
-            moments = task.moments()
-            if task.hold and held is not None:
-                moment = (held[0] + window.items[0].time) / 2
-                background.put((first - 1, plan.tick(moment, time_base), held[1]))
             before = time.monotonic()
-            images = upscaler(np.stack([frame.image for frame in window.items]))
+            frames = np.stack([item.frame.image for item in task.window.items])
+            results = [upscaler(frames, _times(each, upscaler)) for each in task.times]
             summary.model_seconds += time.monotonic() - before
-            for offset, position in enumerate(
-                range(window.keep.start, window.keep.stop)
-            ):
-                tick = plan.tick(moments[position], time_base)
-                background.put((first + offset, tick, images[position]))
-            last = window.keep.stop - 1
-            held = (moments[last], images[last].copy())
-            del images
+            for index, shot in enumerate(task.shots, task.first_output):
+                tick = plan.tick(shot.moment, time_base)
+                background.put((index, tick, results[shot.call][shot.position]))
+            del results
     writer.finish()
     if plan.frames == 0:
         raise VideoError("There is no frame between --start and --end.")
     found = writer.journal.frames_done
-    if found != 2 * plan.frames - 1:
+    if found != plan.outputs:
         raise VideoError(
-            f"{found} frames were written instead of {2 * plan.frames - 1}; the input "
+            f"{found} frames were written instead of {plan.outputs}; the input "
             "changed while it was being read. Run the command again."
         )
 
 
-def _finish(journal, plan, info, time_base, suffix, output, reporter, codec) -> None:
+def _times(times: tuple[Fraction, ...], upscaler: TiledRunner) -> np.ndarray | None:
+    """The times of one call as the network takes them; `None` for half-way."""
+    if all(time == HALF for time in times):
+        return None
+    if not takes_times(upscaler.runner):
+        raise VideoError(
+            f"The model '{upscaler.runner.name}' makes new frames half-way between two "
+            "given ones only, and this clip's frame rate varies. Leave out --fps, or "
+            "choose a model that takes times (megan models)."
+        )
+    return np.array(times, np.float32)
+
+
+def _finish(
+    job: Job, journal: Journal, plan: Plan, time_base: Fraction, suffix: str, reporter
+) -> None:
     """Joins the segments and puts the result in its place."""
+    output, info = job.output, job.clip.info
     made = journal.folder / f"assembled{suffix}"
-    end = plan.tick(plan.end, time_base)
-    if codec is None:
+    end = plan.tick(plan.result_end, time_base)
+    if job.codec is None:
         assemble_images(journal, time_base, end, made)
     else:
         whole = plan.begin == info.start and plan.end >= info.end
         span = (plan.begin, None if whole else plan.end)
-        assemble_video(journal, suffix, info, time_base, end, span, made, reporter.note)
+        assemble_video(
+            journal,
+            suffix,
+            info,
+            time_base,
+            end,
+            span,
+            made,
+            reporter.note,
+            sound=job.options.audio,
+        )
     if output.is_dir():  # only with force, and only images: see _check_output
         remove(journal.folder / "replaced")
         os.replace(output, journal.folder / "replaced")
@@ -285,20 +383,31 @@ def _prepare(
         raise VideoError(str(error)) from error
 
 
-def _describe_job(source, output, runner, options: UpscaleOptions, codec) -> dict:
-    settings = asdict(replace(options, force=False, restart=False))
-    job = {name: _json_value(value) for name, value in settings.items()}
+# What does not shape the result.
+_PASSING = {"force", "restart"}
+
+
+def _describe_job(job: Job, runner: Runner) -> dict:
+    """All that the result depends on, as JSON values."""
+    options = {
+        f"--{name.replace('_', '-')}": _json_value(value)
+        for name, value in vars(job.options).items()
+        if name not in _PASSING
+    }
     return {
         "the format of unfinished work": _FORMAT,
-        "the input": fingerprint(source),
+        "the input": fingerprint(job.source),
         "the model": runner.fingerprint,
-        "the kind of output": [output.suffix.lower(), codec and codec.name],
-        **{f"--{name.replace('_', '-')}": value for name, value in job.items()},
+        "the kind of output": [
+            job.output.suffix.lower(),
+            job.codec and [job.codec.name, job.codec.encoder],
+        ],
+        **options,
     }
 
 
 def _json_value(value):
-    return str(value) if isinstance(value, Fraction) else value
+    return str(value) if isinstance(value, Fraction | Size) else value
 
 
 def _check_output(source: Path, output: Path, force: bool) -> None:
@@ -327,19 +436,3 @@ def _check_output(source: Path, output: Path, force: bool) -> None:
                 f"The folder '{output}' holds other things than PNG images "
                 f"('{strange[0]}'), so it is not replaced. Choose another name."
             )
-
-
-def _expected_frames(info: VideoInfo, options: UpscaleOptions) -> int:
-    """About how many frames will be written, for the progress display."""
-    start = options.start or Fraction(0)
-    end = info.duration if options.end is None else min(options.end, info.duration)
-    share = max(Fraction(0), end - start) / info.duration if info.duration else 1
-    return max(1, 2 * round(info.num_frames * share) - 1)
-
-
-def _output_clock(info: VideoInfo) -> Fraction:
-    """Half of the input's tick, so that midpoints are exact."""
-    half = info.time_base / 2
-    if half.denominator > 2**31 - 1:
-        return Fraction(1, _FINEST_CLOCK)
-    return half

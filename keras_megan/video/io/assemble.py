@@ -71,6 +71,7 @@ def assemble_video(
     span: tuple[Fraction, Fraction | None],
     path: Path,
     note: Note,
+    sound: bool = True,
 ) -> None:
     """Writes one file from the video of all segments and the sound of the input.
 
@@ -84,6 +85,7 @@ def assemble_video(
             end is `None`.
         path: The file to write.
         note: Called with each line the user should read.
+        sound: Whether to take over the input's sound.
     """
     options = {"movflags": "+faststart"} if suffix in _MOV_FAMILY else {}
     with av.open(str(path), "w", options=options) as output:
@@ -97,7 +99,7 @@ def assemble_video(
         else:
             with av.open(str(info.path)) as source:
                 _copy_tags(source, output, whole=span[1] is None)
-                extras = _extra_streams(source, output, suffix, span, note)
+                extras = _extra_streams(source, output, suffix, span, note, sound)
                 packets = _video_packets(journal, suffix, time_base, end, video)
                 for _, _, packet in heapq.merge(
                     packets, extras, key=lambda timed: timed[:2]
@@ -146,11 +148,15 @@ def _video_packets(
                 yield packet.dts * time_base, stream.index, packet
 
 
-def _extra_streams(source, output, suffix: str, span, note: Note) -> Iterator[Timed]:
+def _extra_streams(
+    source, output, suffix: str, span, note: Note, sound: bool
+) -> Iterator[Timed]:
     """Adds sound and subtitle streams to the output; returns their packets."""
     routes = {}
     held = output.supported_codecs
     for stream in source.streams:
+        if stream.type == "audio" and not sound:
+            continue
         name = stream.codec_context.name if stream.codec_context else None
         codec = av.Codec(name, "r").canonical_name if name else None
         if stream.type == "audio" and codec in held:

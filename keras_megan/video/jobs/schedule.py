@@ -1,14 +1,16 @@
 """Turn a stream of frames into the tasks of a job: windows that respect scene cuts.
 
-In: frames in order. Out: `Task`s, each a window within one scene, with its place among
-all 2N-1 outputs and the exact moments of its predictions:
+In: frames in order. Out: `Task`s, each a window within one scene with the output frames
+it yields: which of the network's predictions, at which exact moment. With twice the
+frames, and a cut before frame 5:
 
-    frames      0  1  2  3  4 | 5  6            a cut before frame 5
-    outputs     0  1  2 ... 8 9 10  11  12      output 9 lies across the cut: it repeats
-                          held ^                output 8
+    frames      0  1  2  3  4 | 5  6
+    outputs     0  1  2 ... 8 9 10  11  12      output 9 lies across the cut: it shows
+                                                frame 4 again
 
 The plan depends on the frames alone, so an interrupted job that reads them again finds
-the same tasks again. At most one window of frames is held.
+the same tasks again. At most one window of frames is held, and one frame more, because
+what becomes of a frame depends on whether another follows.
 """
 
 import itertools
@@ -17,31 +19,51 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from keras_megan.video.io.read import Frame
+from keras_megan.video.request.rate import HALF, Multiple, Placement, Rate
 from keras_megan.video.scene_cuts import SceneCutDetector, split_scenes
 from keras_megan.video.windows import Window, stream_windows
 
 
 @dataclass(frozen=True)
-class Task:
-    """One window and its place in the whole clip.
+class Shot:
+    """One output frame.
 
     Attributes:
-        window: The frames and which predictions to keep.
-        first_output: Index among all outputs of the first prediction that is kept.
-        hold: Whether the output before that one lies across a cut and repeats its
-            predecessor.
+        call: In which call of the network it is made; a window may need several.
+        position: Among the 2T-1 predictions of that call.
+        moment: When it appears, in seconds on the input's clock.
     """
 
-    window: Window[Frame]
-    first_output: int
-    hold: bool
+    call: int
+    position: int
+    moment: Fraction
 
-    def moments(self) -> list[Fraction]:
-        """When each of the window's 2T-1 predictions appears, in seconds."""
-        found = []
-        for frame in self.window.items:
-            found += [frame.time, frame.time + frame.duration / 2]
-        return found[:-1]
+
+@dataclass(frozen=True)
+class Task:
+    """One window and the output frames it yields.
+
+    Attributes:
+        window: The frames.
+        first_output: Index among all outputs of its first one.
+        shots: Its outputs, in order.
+        times: For each call of the network, the time in (0, 1) of the new frame in each
+            of the T-1 gaps.
+    """
+
+    window: Window["Placed"]
+    first_output: int
+    shots: tuple[Shot, ...]
+    times: tuple[tuple[Fraction, ...], ...]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A frame, the scene it belongs to, and what becomes of it."""
+
+    frame: Frame
+    scene: int
+    placement: Placement
 
 
 class Plan:
@@ -51,33 +73,74 @@ class Plan:
         frames: The frames, in order.
         threshold: See `SceneCutDetector`; `None` for one single scene.
         window_size: T of the network.
+        rate: When output frames appear; twice as many if not given.
 
     Attributes:
         frames: How many frames were read so far.
-        cuts: How many of them open a new scene.
+        outputs: How many output frames the tasks so far yield.
+        cuts: How many of the frames open a new scene.
         begin, end: When the first appeared and the last one read disappears.
     """
 
     def __init__(
-        self, frames: Iterator[Frame], threshold: float | None, window_size: int
+        self,
+        frames: Iterator[Frame],
+        threshold: float | None,
+        window_size: int,
+        rate: Rate | None = None,
     ):
         self._source, self._size = frames, window_size
         self._detector = None if threshold is None else SceneCutDetector(threshold)
-        self.frames = self.cuts = 0
+        self.rate = rate or Multiple(2)
+        self.frames = self.cuts = self.outputs = 0
         self.begin = self.end = Fraction(0)
 
     def tasks(self) -> Iterator[Task]:
         """Yields the tasks as soon as their frames are read."""
-        for scene, frames in itertools.groupby(self._numbered(), lambda pair: pair[0]):
-            opening = 2 * (self.frames - 1)  # groupby has read the scene's first frame
-            hold = scene > 0
-            for window in stream_windows((f for _, f in frames), self._size):
-                yield Task(window, opening + window.first_output, hold)
-                hold = False
+        for _, frames in itertools.groupby(self._placed(), lambda item: item.scene):
+            for window in stream_windows(frames, self._size):
+                task = self._task(window)
+                self.outputs += len(task.shots)
+                if task.shots:
+                    yield task
 
     def tick(self, moment: Fraction, time_base: Fraction) -> int:
         """A moment as a whole number of time bases since the first frame."""
         return round((moment - self.begin) / time_base)
+
+    @property
+    def result_end(self) -> Fraction:
+        """When the last output frame disappears, once all tasks were taken."""
+        return self.rate.end(self.end)
+
+    def _task(self, window: Window[Placed]) -> Task:
+        shots = []
+        calls: list[list[Fraction]] = []
+        for position in range(window.keep.start, window.keep.stop):
+            placement = window.items[position // 2].placement
+            if position % 2 == 0:
+                shots += [Shot(0, position, moment) for moment in placement.given]
+                continue
+            for call, (moment, time) in enumerate(placement.new):
+                if call == len(calls):
+                    calls.append([HALF] * (self._size - 1))
+                calls[call][position // 2] = time
+                shots.append(Shot(call, position, moment))
+        times = tuple(map(tuple, calls)) or ((HALF,) * (self._size - 1),)
+        return Task(window, self.outputs, tuple(shots), times)
+
+    def _placed(self) -> Iterator[Placed]:
+        held: tuple[int, Frame] | None = None
+        for scene, frame in self._numbered():
+            if held is not None:
+                yield self._place(*held, scene_ends=scene != held[0], clip_ends=False)
+            held = (scene, frame)
+        if held is not None:
+            yield self._place(*held, scene_ends=True, clip_ends=True)
+
+    def _place(self, scene: int, frame: Frame, scene_ends, clip_ends) -> Placed:
+        placement = self.rate.place(frame.time, frame.duration, scene_ends, clip_ends)
+        return Placed(frame, scene, placement)
 
     def _numbered(self) -> Iterator[tuple[int, Frame]]:
         for cut, frame in split_scenes(
