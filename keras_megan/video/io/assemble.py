@@ -1,7 +1,7 @@
 """Join finished segments and the input's sound into the output, by copying packets.
 
 In: the files of all segments, the input file, and which way each of its other streams
-goes (`tracks`, `trial`). Out: a file (or folder of images) beside the segments, complete
+goes (`tracks`, `trial`). Out: a file (or folder of images) beside the segments, whole
 and on the disk, ready to be renamed.
 
 - Video packets get their true times here. A packet stored `delay` frames ahead of its

@@ -1,6 +1,6 @@
 """Turn frames woven of two fields into whole pictures, by FFmpeg's filter bwdif.
 
-In: decoded frames of a clip that is interlaced. Out: as many frames with the same times.
+In: decoded frames of a clip that is interlaced. Out: as many frames at the same times.
 Enlarging an interlaced frame would enlarge its combs, and a network that looks for
 motion between frames would find it within them.
 """

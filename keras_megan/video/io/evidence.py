@@ -108,7 +108,9 @@ def weigh(
     if form in (Structure.CUT, Structure.BROKEN) and not counted:
         losses.append(form.value)
     if unmet and form is Structure.WHOLE and not losses and _all_decodes(path, span):
-        notes.append(f"'{path}': {unmet[0]}; nothing is missing between, so it is used.")
+        notes.append(
+            f"'{path}': {unmet[0]}; nothing is missing between, so it is used."
+        )
     elif unmet:
         losses.append(unmet[0])
     if losses and not allow_damaged:

@@ -152,9 +152,7 @@ def _content(folder: Path, files: list[Path]) -> str:
     with reading(folder):
         for file in [*files, *([listing] if listing.exists() else [])]:
             facts = file.stat()
-            digest.update(
-                f"{file.name} {facts.st_size} {facts.st_mtime_ns}\n".encode()
-            )
+            digest.update(f"{file.name} {facts.st_size} {facts.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 

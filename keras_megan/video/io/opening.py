@@ -1,6 +1,6 @@
 """Open files with FFmpeg as files: names are names, whatever characters they hold.
 
-FFmpeg takes `a:b.mp4` for an address with the protocol `a`; behind `file:` it is a name.
+FFmpeg takes `a:b.mp4` for an address with the protocol `a`; after `file:` it is a name.
 Tags that are not UTF-8 are shown with replacement marks instead of ending the job.
 """
 
@@ -10,7 +10,6 @@ from pathlib import Path
 import av
 
 from keras_megan.video.errors import VideoError, reading
-
 
 # What FFmpeg opens besides videos: text shown as pictures, and scripts or lists that
 # would make it open other files and addresses.

@@ -27,7 +27,7 @@ from keras_megan.video.jobs.journal import Segment, remove
 _PICTURES = 3
 _PACKETS = 24  # of each stream
 # Not what is written is at fault, but where: to be said and not worked around.
-_NO_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS}
+NO_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS}
 # Sample formats with other than floating point values: the middle, and full loudness.
 _CENTRE = {"u8": 128}
 _FULL = {"u8": 128, "s16": 2**15, "s32": 2**31, "s64": 2**63}
@@ -64,9 +64,12 @@ def find_ways(
     with reading(beside.source), open_input(beside.source) as source:
         main = main_video_stream(source, beside.source).index
         streams = [s for s in source.streams if s.index != main]
+        # The text track in which QuickTime keeps chapters: they are copied otherwise.
+        chapters = bool(source.chapters())
         facts = [
-            (s.index, s.type, codec_name(s), describe_lost(s), ways_for(s, suffix))
+            (s.type, codec_name(s), describe_lost(s), ways_for(s, suffix))
             for s in streams
+            if not (chapters and s.type == "data" and "timecode" not in s.metadata)
         ]
     sample, made = folder / f"trial{suffix}", folder / f"trial_joined{suffix}"
     kept: list[Way] = []
@@ -79,23 +82,24 @@ def find_ways(
                 assemble_video(pieces, Fraction(1, 50), _PICTURES, made, tried)
                 return _difference(made, tried)
             except REFUSED as error:
-                if getattr(error, "errno", None) in _NO_PLACE:
+                if getattr(error, "errno", None) in NO_PLACE:
                     raise
                 return reason(error)
 
-        for index, kind, codec, lost, ways in facts:
+        for kind, codec, lost, ways in facts:
             if kind == "audio" and not sound:
                 continue
             chosen = next((way for way in ways if not refusal([way])), None)
             if chosen is not None and kept and refusal([*kept, chosen]):
                 chosen = None
             if chosen is None:
-                note(f"{suffix} cannot hold {lost} of the input: left out.")
+                why = f" ({suffix} cannot hold it)" if ways else ""
+                note(f"Left out: {lost} of the input{why}.")
                 continue
             if chosen.kind == "encode":
                 note(
-                    f"{suffix} cannot hold the {codec} sound as it is: encoded anew as "
-                    f"{chosen.encoder}."
+                    f"{suffix} cannot hold the input's {codec} sound as it is: encoded "
+                    f"anew as {chosen.encoder}."
                 )
             kept.append(chosen)
     finally:
@@ -111,7 +115,7 @@ def _encode_sample(encoder: VideoEncoder, picture: np.ndarray) -> Segment:
         delay = encoder.close()
     except (av.error.FFmpegError, ValueError) as error:
         encoder.abandon()
-        if getattr(error, "errno", None) in _NO_PLACE:
+        if getattr(error, "errno", None) in NO_PLACE:
             raise
         raise VideoError(
             f"The encoder {encoder.name} cannot write pictures of "

@@ -1,8 +1,8 @@
 """Does a file end where its own container says? Read from its outermost structure.
 
-FFmpeg plays what is there and says nothing of what is missing. Most containers state the
-sizes of their parts, so a look at their headers, without touching the pictures, tells
-whether the file was cut: exactly, and however little is missing.
+FFmpeg plays what is there and says nothing of what is missing. Most containers state
+the sizes of their parts, so a look at their headers, without touching the pictures,
+tells whether the file was cut: exactly, and however little is missing.
 
 A registry by format: each entry walks one kind of container and returns a `Structure`.
 Formats without an entry (raw streams, transport streams) say nothing of their length.

@@ -203,7 +203,9 @@ def _changes(earlier: dict, job: dict) -> str:
         if before == now:
             continue
         named = name.startswith("--")
-        lines.append(f"{name}: then {before}, now {now}" if named else f"{name} differs")
+        lines.append(
+            f"{name}: then {before}, now {now}" if named else f"{name} differs"
+        )
     return "; ".join(lines)
 
 

@@ -3,7 +3,8 @@
 A `Runner` takes T uint8 RGB frames, shape (T, H, W, 3), and returns the 2T-1 frames
 they span, shape (2T-1, scale*H, scale*W, 3), as float in [0, 1] or as uint8. Reading,
 tiles and writing know nothing else of it, so a Keras model and a compiled artefact for
-a phone are the same to them.
+a phone are the same to them. Some networks are told, for each gap between two frames,
+at which time in it the new frame shall lie; the others make it half-way.
 
 `load_runner` finds the right one by file type, in a registry: `register_runner(".xyz")`
 adds a format. Built in are `.keras` files, `.tflite` files that `export` made, preset
@@ -24,6 +25,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from keras_megan.presets import preset_names
 from keras_megan.quiet import start_keras_quietly
 from keras_megan.video.errors import VideoError
 
@@ -46,6 +48,9 @@ class Runner(Protocol):
         bytes_per_pixel: Working memory for each pixel of one input frame.
         fingerprint: Changes whenever the result could.
         notes: Lines the user should see (untrained weights, ...).
+        takes_times: Whether new frames can lie elsewhere than half-way; if it is
+            missing they cannot.
+        parallel: How many threads may call `run` at the same time; 1 if it is missing.
     """
 
     name: str
@@ -57,8 +62,22 @@ class Runner(Protocol):
     fingerprint: str
     notes: tuple[str, ...]
 
-    def __call__(self, frames: np.ndarray) -> np.ndarray:
-        """(T, H, W, 3) uint8 -> (2T-1, sH, sW, 3) float in [0, 1] or uint8."""
+    def run(self, frames: np.ndarray, times: np.ndarray | None = None) -> np.ndarray:
+        """Upscales one window.
+
+        Args:
+            frames: (T, H, W, 3) uint8.
+            times: (T-1,) float, the time in (0, 1) of the new frame in each gap; 0.5
+                everywhere if not given. Never given unless `takes_times`.
+
+        Returns:
+            (2T-1, sH, sW, 3), float in [0, 1] or uint8. Even frames are the given ones.
+        """
+
+
+def takes_times(runner: Runner) -> bool:
+    """Whether new frames can lie elsewhere than half-way."""
+    return getattr(runner, "takes_times", False)
 
 
 Loader = Callable[[Path], Runner]
@@ -106,18 +125,23 @@ def load_runner(model: str | Path) -> Runner:
     return _load_preset(str(model))
 
 
+def check_preset(name: str) -> None:
+    """Raises `VideoError` unless this is a preset's name or a folder; loads nothing."""
+    names = preset_names()
+    if name not in names and not Path(name).is_dir():
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise VideoError(
+            f"Unknown model '{name}'.{hint} Presets: {', '.join(sorted(names))}; "
+            "a preset folder, a .keras or a .tflite file will do as well."
+        )
+
+
 def _load_preset(name: str) -> Runner:
+    check_preset(name)
     start_keras_quietly()
     import keras_megan
 
-    presets = keras_megan.MEGAN.presets
-    if name not in presets and not Path(name).is_dir():
-        near = difflib.get_close_matches(name, presets, n=3, cutoff=0.4)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise VideoError(
-            f"Unknown model '{name}'.{hint} Presets: {', '.join(sorted(presets))}; "
-            "a preset folder, a .keras or a .tflite file will do as well."
-        )
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -161,7 +185,8 @@ class KerasRunner:
 
     Args:
         model: The model, with RGB in [0, 1] at both ends. `model.num_frames` and
-            `model.scale` are used if it has them, else its shapes tell.
+            `model.scale` are used if it has them, else its shapes tell. A second input
+            named "times", (B, T-1), is the time of the new frame in each gap.
         name: For messages; `model.name` if not given.
 
     Raises:
@@ -173,7 +198,8 @@ class KerasRunner:
     def __init__(self, model: Any, name: str | None = None):
         self.model = model
         self.name = name or model.name
-        shape = _single_shape(model)
+        self.takes_times = _takes_times(model)
+        shape = _frames_shape(model, self.takes_times)
         self.fixed_size = None
         if shape[2] is not None and shape[3] is not None:
             self.fixed_size = (shape[2], shape[3])
@@ -181,7 +207,9 @@ class KerasRunner:
         height, width = self.fixed_size or (16, 16)
         probe = (1, self.frames_in, height, width, 3)
         try:
-            result = tuple(model.compute_output_shape(probe))
+            result = tuple(
+                model.compute_output_shape(self._pack(probe, (1, self.frames_in - 1)))
+            )
         except Exception as error:
             raise _wrong_kind(self.name, f"cannot take {probe}") from error
         if len(result) != 5 or result[-1] != 3 or result[2] % height:
@@ -194,19 +222,44 @@ class KerasRunner:
         self.notes: tuple[str, ...] = ()
         self._compiled: dict[tuple, Any] = {}
 
-    def __call__(self, frames: np.ndarray) -> np.ndarray:
+    def run(self, frames: np.ndarray, times: np.ndarray | None = None) -> np.ndarray:
+        """See `Runner`."""
         batch = frames[None].astype(np.float32)
         if frames.dtype == np.uint8:
             batch *= np.float32(1 / 255)
-        return np.asarray(self._forward(batch.shape).predict_on_batch(batch))[0]
+        fed: Any = batch
+        if self.takes_times:
+            if times is None:
+                times = np.full(self.frames_in - 1, 0.5)
+            fed = [batch, np.asarray(times, np.float32)[None]]
+        elif times is not None:
+            raise ValueError(f"The model '{self.name}' takes no times.")
+        return np.asarray(self._forward(batch.shape).predict_on_batch(fed))[0]
+
+    __call__ = run
+
+    def _pack(self, frames: Any, times: Any) -> Any:
+        """Frames and times in the order or under the names that the model wants."""
+        if not self.takes_times:
+            return frames
+        values = [times if t.name == "times" else frames for t in self.model.inputs]
+        if isinstance(self.model.input, dict):
+            names = [tensor.name for tensor in self.model.inputs]
+            return dict(zip(names, values, strict=True))
+        return values
 
     def _forward(self, shape: tuple[int, ...]) -> Any:
         """The compiled wrapper for one input shape (the last shape's is kept)."""
         if shape not in self._compiled:
             import keras
 
-            inputs = keras.Input(batch_shape=shape)
-            wrapper = keras.Model(inputs, self.model(inputs, training=False))
+            frames = keras.Input(batch_shape=shape)
+            inputs: Any = frames
+            packed: Any = frames
+            if self.takes_times:
+                times = keras.Input(batch_shape=(shape[0], shape[1] - 1))
+                inputs, packed = [frames, times], self._pack(frames, times)
+            wrapper = keras.Model(inputs, self.model(packed, training=False))
             # Loss-free: compile() only decides how predict_on_batch runs.
             wrapper.compile(jit_compile=_uses_xla())
             self._compiled = {shape: wrapper}
@@ -220,8 +273,15 @@ def _uses_xla() -> bool:
     return keras.backend.backend() == "jax"
 
 
-def _single_shape(model: Any) -> tuple:
+def _takes_times(model: Any) -> bool:
+    names = [getattr(tensor, "name", "") for tensor in getattr(model, "inputs", [])]
+    return len(names) == 2 and names.count("times") == 1
+
+
+def _frames_shape(model: Any, takes_times: bool) -> tuple:
     shape = getattr(model, "input_shape", None)
+    if takes_times:
+        (shape,) = (tuple(t.shape) for t in model.inputs if t.name != "times")
     if not isinstance(shape, tuple) or len(shape) != 5 or shape[-1] != 3:
         raise _wrong_kind(model.name, f"input shape {shape}")
     return shape
