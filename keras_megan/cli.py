@@ -5,8 +5,8 @@
     megan info out.mp4                       or: megan info megan_edge
     megan demo -o demo                       makes its own clip and upscales it
 
-Exit codes: 0 done; 1 a failure that one line on standard error explains; 2 a command
-line that makes no sense; 130 interrupted (run `megan upscale` again to continue).
+Exit codes: 0 done; 1 a failure that one line on standard error explains; 2 done, but a
+note says why the result may not be whole, or a command line that makes no sense; 130 interrupted (run `megan upscale` again to continue).
 
 Each command is one function in a registry: `@command` adds it with its options. Heavy
 imports happen inside the functions, so that `megan --help` answers at once.
@@ -14,7 +14,6 @@ imports happen inside the functions, so that `megan --help` answers at once.
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from pathlib import Path
 from keras_megan.version import __version__
 
 DEFAULT_MODEL = "megan_edge"
+UNCERTAIN = 2
 INTERRUPTED = 130
 
 
@@ -33,7 +33,7 @@ class Command:
 
     name: str
     help: str
-    run: Callable[[argparse.Namespace], None]
+    run: Callable[[argparse.Namespace], int | None]
     add_options: Callable[[argparse.ArgumentParser], None]
 
 
@@ -43,7 +43,7 @@ COMMANDS: dict[str, Command] = {}
 def command(name: str, summary: str, add_options: Callable) -> Callable:
     """Decorator: registers a function as `megan NAME`."""
 
-    def register(run: Callable[[argparse.Namespace], None]) -> Callable:
+    def register(run: Callable[[argparse.Namespace], int | None]) -> Callable:
         COMMANDS[name] = Command(name, summary, run, add_options)
         return run
 
@@ -138,6 +138,18 @@ def _upscale_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="interpolate between all frames",
     )
+    parser.add_argument(
+        "--deinterlace",
+        choices=("auto", "on", "off"),
+        default="auto",
+        help="make interlaced fields whole pictures: where the stream says that it is "
+        "interlaced (auto), always or never",
+    )
+    parser.add_argument(
+        "--allow-damaged",
+        action="store_true",
+        help="take what is there of a damaged file",
+    )
     parser.add_argument("--force", action="store_true", help="replace the output")
     parser.add_argument(
         "--restart", action="store_true", help="forget earlier, unfinished work"
@@ -148,13 +160,14 @@ def _upscale_options(parser: argparse.ArgumentParser) -> None:
 
 
 @command("upscale", "make a clip sharper (x4) and smoother (x2)", _upscale_options)
-def run_upscale(arguments: argparse.Namespace) -> None:
+def run_upscale(arguments: argparse.Namespace) -> int:
     """`megan upscale`."""
+    from keras_megan.interrupts import check_interrupts
     from keras_megan.video.errors import VideoError
     from keras_megan.video.models.runner import load_runner
     from keras_megan.video.progress import choose_reporter
     from keras_megan.video.scene_cuts import DEFAULT_THRESHOLD
-    from keras_megan.video.upscale import UpscaleOptions, check_job, upscale
+    from keras_megan.video.upscale import UpscaleOptions, check_job, run_job
 
     threshold = arguments.scene_threshold
     if arguments.no_scene_detection:
@@ -178,18 +191,22 @@ def run_upscale(arguments: argparse.Namespace) -> None:
         end=end,
         scene_threshold=threshold,
         rate=arguments.rate,
+        allow_damaged=arguments.allow_damaged,
+        deinterlace=arguments.deinterlace,
         force=arguments.force,
         restart=arguments.restart,
     )
     # What is wrong with the files is said before a framework takes seconds to load.
-    check_job(arguments.input, arguments.output, options)
+    job = check_job(arguments.input, arguments.output, options)
     reporter = choose_reporter(arguments.json)
     try:
         runner = load_runner(arguments.model)
-        summary = upscale(arguments.input, arguments.output, runner, options, reporter)
+        check_interrupts()
+        summary = run_job(job, runner, reporter)
         reporter.done(summary, str(arguments.output))
     finally:
         reporter.close()
+    return UNCERTAIN if summary.doubts else 0
 
 
 # === megan compare ===
@@ -285,34 +302,34 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _interrupt(signal_number: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Runs `megan` and returns its exit code."""
+    from keras_megan.interrupts import heeding_signals
+
+    with heeding_signals():
+        try:
+            return _run(arguments)
+        except KeyboardInterrupt:
+            advice = ""
+            if "upscale" in (sys.argv[1:] if arguments is None else arguments)[:1]:
+                advice = " Run the same command again to continue."
+            print(f"megan: interrupted.{advice}", file=sys.stderr)
+            return INTERRUPTED
+
+
+def _run(arguments: list[str] | None) -> int:
     parsed = build_parser().parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from keras_megan.video.errors import VideoError
 
-    earlier = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        parsed.run(parsed)
+        return parsed.run(parsed) or 0
     except VideoError as error:
         print(f"megan: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        advice = ""
-        if parsed.command == "upscale":
-            advice = " Run the same command again to continue."
-        print(f"megan: interrupted.{advice}", file=sys.stderr)
-        return INTERRUPTED
     except BrokenPipeError:  # the reader of our lines has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    finally:
-        signal.signal(signal.SIGTERM, earlier)
-    return 0
 
 
 if __name__ == "__main__":

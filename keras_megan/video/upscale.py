@@ -25,6 +25,7 @@ from typing import Protocol
 
 import numpy as np
 
+from keras_megan.interrupts import check_interrupts
 from keras_megan.video.errors import VideoError, reading, writing
 from keras_megan.video.io.assemble import Beside, assemble_images
 from keras_megan.video.io.codecs import Codec, choose_codec
@@ -376,6 +377,7 @@ def _run(
         BackgroundWriter(write, depth) as background,
     ):
         for task in tasks:
+            check_interrupts()
             first = task.first_output
             if journal.has_frames(range(first, first + len(task.shots))):
                 continue

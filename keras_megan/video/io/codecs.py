@@ -98,7 +98,6 @@ CODECS = {
             24,
             (0, 63),
             {"b:v": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"},
-            deep_format="yuv420p10le",
         ),
         Codec(
             "av1",
