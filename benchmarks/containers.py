@@ -182,7 +182,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pairs", type=int, default=300, help="jobs to try")
     parser.add_argument("--seed", type=int, default=0)
     parsed = parser.parse_args(arguments)
-    av.logging.set_level(av.logging.PANIC)
     counts: collections.Counter = collections.Counter()
     began, number = time.monotonic(), parsed.seed * 1_000_000
     while sum(counts.values()) - counts["unmade"] < parsed.pairs:

@@ -22,7 +22,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import av
 
 from benchmarks.containers import FRAMES, Listener, Repeat, frames_of, make
 from keras_megan.video.errors import VideoError
@@ -131,7 +130,6 @@ def try_file(folder: Path, seed: int, counts: dict[str, int]) -> tuple[str, str]
 
 
 def _work(folder: str, seeds: list[int], counts: dict[str, int], results) -> None:
-    av.logging.set_level(av.logging.PANIC)
     for seed in seeds:
         results.put((seed, "begin", ""))
         results.put((seed, *try_file(Path(folder), seed, counts)))

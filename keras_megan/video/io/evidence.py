@@ -128,7 +128,8 @@ def weigh(
             f"'{path}' does not say where it ends ({container.format.name}): if its "
             "end is missing, nothing can tell."
         )
-    nearly = [] if whole else _unmet(stream, span, claims, Fraction(3, 5) / rate)
+    own = claims if len(spans) == 1 else claims[:-1]  # not what sound may have decided
+    nearly = [] if whole else _unmet(stream, span, own, Fraction(3, 5) / rate)
     if nearly and not losses:
         doubts.append(f"'{path}': {nearly[0]}: its last frames may be missing.")
     gaps = 0 if whole else _gaps(span.times)
