@@ -234,8 +234,8 @@ def check_job(source: Path, output: Path, options: UpscaleOptions) -> Job:
     Raises:
         VideoError: If not.
     """
-    codec = choose_codec(output, options.codec, options.crf)
     _check_output(source, output, options.force)
+    codec = choose_codec(output, options.codec, options.crf)
     clip = open_clip(
         source,
         options.rate,
