@@ -28,6 +28,7 @@ import numpy as np
 from keras_megan.video.errors import VideoError, writing
 from keras_megan.video.io.assemble import assemble_images, assemble_video
 from keras_megan.video.io.codecs import Codec, choose_codec
+from keras_megan.video.io.encoders import tune
 from keras_megan.video.io.image_folder import TIMESTAMPS
 from keras_megan.video.io.probe import VideoInfo
 from keras_megan.video.io.read import Folder, VideoFile, open_clip
@@ -59,8 +60,7 @@ class UpscaleOptions:
         fps, factor: When output frames appear; see `request.rate`. `None`: twice as
             many as the input's.
         audio: Whether sound is kept.
-        encoder: "software" or a key of `HARDWARE`; preset: the encoder's own; pix_fmt:
-            FFmpeg's name of what is encoded. `None`: as usual.
+        encoder, preset, pix_fmt: See `io.encoders.tune`; `None`: as usual.
         force: Replace an existing output.
         restart: Ignore what an earlier run has finished.
     """
@@ -172,6 +172,7 @@ class Job:
         clip: The opened input.
         codec: How to encode; `None` for a folder of images.
         rate: When output frames appear.
+        notes: Lines the user should see.
     """
 
     source: Path
@@ -180,6 +181,7 @@ class Job:
     clip: VideoFile | Folder
     codec: Codec | None
     rate: Rate
+    notes: tuple[str, ...] = ()
 
     def output_size(self, runner: Runner) -> tuple[int, int]:
         """Width and height of the result.
@@ -221,10 +223,11 @@ def check_job(source: Path, output: Path, options: UpscaleOptions) -> Job:
         VideoError: If not.
     """
     codec = choose_codec(output, options.codec, options.crf)
+    codec, notes = tune(codec, options.encoder, options.preset, options.pix_fmt)
     _check_output(source, output, options.force)
     clip = open_clip(source, options.rate)
     rate = choose_rate(options.fps, options.factor, clip.info.rate)
-    return Job(source, output, options, clip, codec, rate)
+    return Job(source, output, options, clip, codec, rate, notes)
 
 
 def run_job(job: Job, runner: Runner, reporter: Reporter | None = None) -> Summary:
@@ -236,7 +239,7 @@ def run_job(job: Job, runner: Runner, reporter: Reporter | None = None) -> Summa
     if hasattr(runner, "for_size"):  # several files, each for a size of its own
         runner = runner.for_size(info.height, info.width)
     width, height = job.output_size(runner)
-    for line in (*runner.notes, *info.notes):
+    for line in (*job.notes, *runner.notes, *info.notes):
         reporter.note(line)
     if codec is None and info.audio:
         reporter.note("A folder of images holds no sound: left out.")

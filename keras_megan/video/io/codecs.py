@@ -28,6 +28,9 @@ class Codec:
             setting.
         crf_range: Smallest and largest value.
         options: Further options of the encoder.
+        quality: What the encoder calls its quality setting.
+        preset, presets: What the encoder calls its setting of speed against size, and
+            the values it takes; none if it has no such setting.
     """
 
     name: str
@@ -37,15 +40,22 @@ class Codec:
     crf: int | None = None
     crf_range: tuple[int, int] = (0, 51)
     options: dict[str, str] = field(default_factory=dict)
+    quality: str = "crf"
+    preset: str = "preset"
+    presets: tuple[str, ...] = ()
 
     def encoder_options(self, crf: int | None) -> dict[str, str]:
         """Options for FFmpeg with this quality (`None`: the default)."""
         options = dict(self.options)
         if self.crf is not None:
-            options["crf"] = str(self.crf if crf is None else crf)
+            options[self.quality] = str(self.crf if crf is None else crf)
         return options
 
 
+_X264_PRESETS = (
+    *("ultrafast", "superfast", "veryfast", "faster", "fast"),
+    *("medium", "slow", "slower", "veryslow"),
+)
 _MP4 = (".mp4", ".m4v", ".mov", ".mkv")
 CODECS = {
     codec.name: codec
@@ -60,6 +70,7 @@ CODECS = {
             # Macroblock trees give other bits in every run on processors with AVX-512;
             # without them a continued job equals one that ran through, byte for byte.
             {"preset": "fast", "x264-params": "mbtree=0:sliced-threads=0"},
+            presets=_X264_PRESETS,
         ),
         Codec(
             "h265",
@@ -69,6 +80,7 @@ CODECS = {
             20,
             (0, 51),
             {"preset": "fast", "x265-params": "log-level=none"},
+            presets=_X264_PRESETS,
         ),
         Codec(
             "vp9",
@@ -78,6 +90,8 @@ CODECS = {
             24,
             (0, 63),
             {"b:v": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"},
+            preset="cpu-used",
+            presets=tuple(map(str, range(9))),
         ),
         Codec(
             "av1",
@@ -87,6 +101,7 @@ CODECS = {
             24,
             (0, 63),
             {"preset": "8"},
+            presets=tuple(map(str, range(14))),
         ),
         Codec("ffv1", "ffv1", "bgr0", (".mkv",), None, (0, 0), {"level": "3"}),
         Codec("prores", "prores_ks", "yuv422p10le", (".mov", ".mkv")),

@@ -32,6 +32,7 @@ from keras_megan.video.jobs.journal import Journal, Segment, remove
 SEGMENT_FRAMES = 48
 _FASTEST_CLOCK = 240
 _BT709_LIMITED = 1
+LUMA_FORMATS = ("yuv", "nv", "p0", "gray")  # how names of such pixel formats begin
 
 
 class Encoder(Protocol):
@@ -80,7 +81,7 @@ class VideoEncoder:
         context.sample_aspect_ratio = info.pixel_aspect
         context.color_primaries = colour.primaries
         context.color_trc = colour.transfer
-        if stream.pix_fmt.startswith("yuv"):
+        if stream.pix_fmt.startswith(LUMA_FORMATS):
             context.colorspace = yuv_matrix(info)
             context.color_range = _BT709_LIMITED
         self._stream = stream
@@ -90,7 +91,7 @@ class VideoEncoder:
             self._open(*image.shape[:2])
         stream = self._stream
         frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-        if stream.pix_fmt.startswith("yuv"):
+        if stream.pix_fmt.startswith(LUMA_FORMATS):
             frame = frame.reformat(
                 format=stream.pix_fmt,
                 dst_colorspace=yuv_matrix(self._info),
