@@ -111,18 +111,24 @@ def load_runner(model: str | Path) -> Runner:
         VideoError: If there is no such preset or file, or it is of a type that cannot
             be loaded.
     """
+    check_model(model)
+    loader = _LOADERS.get(Path(model).suffix.lower())
+    return _load_preset(str(model)) if loader is None else loader(Path(model))
+
+
+def check_model(model: str | Path) -> None:
+    """Raises `VideoError` unless there is such a preset or file; loads nothing."""
     path = Path(model)
-    loader = _LOADERS.get(path.suffix.lower())
-    if loader is not None:
+    if path.suffix.lower() in _LOADERS:
         if not path.is_file():
             raise VideoError(f"Cannot read the model '{path}': no such file.")
-        return loader(path)
-    if path.is_file():
+    elif path.is_file():
         raise VideoError(
             f"Cannot load the model '{path}': known file types are "
             f"{', '.join(sorted(_LOADERS))}; a preset is a name or a folder."
         )
-    return _load_preset(str(model))
+    else:
+        check_preset(str(model))
 
 
 def check_preset(name: str) -> None:
@@ -138,7 +144,6 @@ def check_preset(name: str) -> None:
 
 
 def _load_preset(name: str) -> Runner:
-    check_preset(name)
     start_keras_quietly()
     import keras_megan
 
