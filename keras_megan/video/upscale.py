@@ -310,7 +310,7 @@ def _run(
             if task.first_output + len(task.shots) <= done:
                 continue
             before = time.monotonic()
-            frames = np.stack([item.frame.image for item in task.window.items])
+            frames = np.stack([item.image for item in task.window.items])
             results = [upscaler(frames, _times(each, upscaler)) for each in task.times]
             summary.model_seconds += time.monotonic() - before
             for index, shot in enumerate(task.shots, task.first_output):

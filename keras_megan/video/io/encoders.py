@@ -103,9 +103,7 @@ def tune(
 
 def _in_hardware(codec: Codec, family: str | None) -> tuple[Codec, tuple[str, ...]]:
     if family not in HARDWARE:
-        raise VideoError(
-            f"Unknown encoder '{family}'. Known: {', '.join(ENCODERS)}."
-        )
+        raise VideoError(f"Unknown encoder '{family}'. Known: {', '.join(ENCODERS)}.")
     hardware = HARDWARE[family]
     name = f"{_FAMILY_NAMES.get(codec.name, codec.name)}_{family}"
     try:

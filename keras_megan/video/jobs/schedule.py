@@ -8,6 +8,10 @@ frames, and a cut before frame 5:
     outputs     0  1  2 ... 8 9 10  11  12      output 9 lies across the cut: it shows
                                                 frame 4 again
 
+Frames that equal the one before them (held drawings, title cards, the repeats by which
+24 frames a second become 30) are one picture to the network: they cost nothing, and it
+sees pictures that differ instead of copies.
+
 The plan depends on the frames alone, so an interrupted job that reads them again finds
 the same tasks again. At most one window of frames is held, and one frame more, because
 what becomes of a frame depends on whether another follows.
@@ -18,9 +22,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
+import numpy as np
+
 from keras_megan.video.io.read import Frame
 from keras_megan.video.request.rate import HALF, Multiple, Placement, Rate
-from keras_megan.video.scene_cuts import SceneCutDetector, split_scenes
+from keras_megan.video.scene_cuts import SceneCutDetector
 from keras_megan.video.windows import Window, stream_windows
 
 
@@ -59,9 +65,15 @@ class Task:
 
 @dataclass(frozen=True)
 class Placed:
-    """A frame, the scene it belongs to, and what becomes of it."""
+    """A picture, the scene it belongs to, and what becomes of it.
 
-    frame: Frame
+    Attributes:
+        image: RGB, shape (height, width, 3), of one frame or of several equal ones.
+        scene: Number of its scene.
+        placement: When it is shown, and what the network makes behind it.
+    """
+
+    image: np.ndarray
     scene: int
     placement: Placement
 
@@ -77,6 +89,7 @@ class Plan:
 
     Attributes:
         frames: How many frames were read so far.
+        repeats: How many of them equal the one before.
         outputs: How many output frames the tasks so far yield.
         cuts: How many of the frames open a new scene.
         begin, end: When the first appeared and the last one read disappears.
@@ -92,7 +105,7 @@ class Plan:
         self._source, self._size = frames, window_size
         self._detector = None if threshold is None else SceneCutDetector(threshold)
         self.rate = rate or Multiple(2)
-        self.frames = self.cuts = self.outputs = 0
+        self.frames = self.repeats = self.cuts = self.outputs = 0
         self.begin = self.end = Fraction(0)
 
     def tasks(self) -> Iterator[Task]:
@@ -130,25 +143,40 @@ class Plan:
         return Task(window, self.outputs, tuple(shots), times)
 
     def _placed(self) -> Iterator[Placed]:
+        """Pictures with their places; each waits until the next one is known."""
         held: tuple[int, Frame] | None = None
-        for scene, frame in self._numbered():
+        given: list[Fraction] = []
+        for scene, same, frame in self._numbered():
             if held is not None:
-                yield self._place(*held, scene_ends=scene != held[0], clip_ends=False)
+                before, last = held
+                ends = same or scene != before
+                placement = self.rate.place(last.time, last.duration, ends, False)
+                given += placement.given
+                if not same:
+                    placement = Placement(tuple(given), placement.new)
+                    yield Placed(last.image, before, placement)
+                    given = []
             held = (scene, frame)
         if held is not None:
-            yield self._place(*held, scene_ends=True, clip_ends=True)
+            before, last = held
+            placement = self.rate.place(last.time, last.duration, True, True)
+            given += placement.given
+            yield Placed(last.image, before, Placement(tuple(given)))
 
-    def _place(self, scene: int, frame: Frame, scene_ends, clip_ends) -> Placed:
-        placement = self.rate.place(frame.time, frame.duration, scene_ends, clip_ends)
-        return Placed(frame, scene, placement)
-
-    def _numbered(self) -> Iterator[tuple[int, Frame]]:
-        for cut, frame in split_scenes(
-            self._source, self._detector, lambda frame: frame.image
-        ):
-            if self.frames == 0:
+    def _numbered(self) -> Iterator[tuple[int, bool, Frame]]:
+        """Frames with the number of their scene, and whether they repeat the last."""
+        previous: Frame | None = None
+        for frame in self._source:
+            if previous is None:
                 self.begin = frame.time
-            self.cuts += cut
+                same = False
+            else:
+                same = np.array_equal(previous.image, frame.image)
+            if same:
+                self.repeats += 1
+            elif self._detector is not None:
+                self.cuts += self._detector.is_cut(frame.image)
             self.frames += 1
             self.end = frame.time + frame.duration
-            yield self.cuts, frame
+            previous = frame
+            yield self.cuts, same, frame

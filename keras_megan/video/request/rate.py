@@ -111,7 +111,7 @@ class Constant:
     """
 
     def __init__(self, fps: Fraction, given_fps: Fraction):
-        self.fps = fps
+        self.fps = fps = Fraction(fps)
         self.only_half = (2 * given_fps / fps).denominator == 1
         self._begin: Fraction | None = None
         self._next = 0
