@@ -236,8 +236,6 @@ def run_job(job: Job, runner: Runner, reporter: Reporter | None = None) -> Summa
     reporter = reporter or _Silent()
     output, options, codec = job.output, job.options, job.codec
     info = job.clip.info
-    if hasattr(runner, "for_size"):  # several files, each for a size of its own
-        runner = runner.for_size(info.height, info.width)
     width, height = job.output_size(runner)
     for line in (*job.notes, *runner.notes, *info.notes):
         reporter.note(line)

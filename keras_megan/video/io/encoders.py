@@ -86,7 +86,8 @@ def tune(
         if preset not in codec.presets:
             known = ", ".join(codec.presets) or "none"
             raise VideoError(
-                f"The encoder {codec.encoder} has no preset '{preset}'. Presets: {known}."
+                f"The encoder {codec.encoder} has no preset '{preset}'. Presets: "
+                f"{known}."
             )
         options = {**codec.options, codec.preset: preset}
         codec = replace(codec, options=options)
@@ -94,8 +95,8 @@ def tune(
         formats = _formats(codec.encoder)
         if pix_fmt not in formats:
             raise VideoError(
-                f"The encoder {codec.encoder} has no pixel format '{pix_fmt}'. Formats: "
-                f"{', '.join(formats)}."
+                f"The encoder {codec.encoder} has no pixel format '{pix_fmt}'. "
+                f"Formats: {', '.join(formats)}."
             )
         codec = replace(codec, pixel_format=pix_fmt)
     return codec, notes

@@ -74,13 +74,13 @@ def find_model(
     if engine == "litert":
         if files is None:
             raise VideoError(
-                f"The model '{name}' carries no {precision} files for LiteRT that belong "
-                "to its weights. Use --engine keras, or export one (docs/export.md)."
+                f"The model '{name}' carries no {precision} files for LiteRT that "
+                "belong to its weights. Use --engine keras, or export one (docs/export.md)."
             )
         if needs_times:
             raise VideoError(
-                "Files for LiteRT make new frames half-way between two given ones only. "
-                "Use --engine keras for this rate."
+                "Files for LiteRT make new frames half-way between two given ones "
+                "only. Use --engine keras for this rate."
             )
     if files is not None and (engine == "litert" or not (needs_times or has_gpu())):
         return Model(name, "litert", lambda: _with_threads(files, threads))

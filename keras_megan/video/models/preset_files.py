@@ -27,8 +27,8 @@ from keras_megan.video.tiles import OVERLAP, cover
 LISTING = "litert.json"
 FOLDER = "litert"
 PRECISIONS = ("int8", "fp32")
-# Working memory of one call for each pixel of one input frame, of files traced for CPUs:
-# megan_edge took 22 kB.
+# Working memory of one call for each pixel of one input frame, of files traced for
+# CPUs: megan_edge took 22 kB.
 BYTES_PER_PIXEL = 30_000
 
 
@@ -91,7 +91,7 @@ def read_listing(folder: Path) -> tuple[PresetFile, ...]:
 
 
 def find_files(model: str, precision: str) -> "PresetFiles | None":
-    """What a preset, by name or folder, carries of one precision; `None` for nothing."""
+    """What a preset, by name or folder, carries of one precision; `None`: nothing."""
     try:
         folder = preset_folder(model)
     except ValueError:
