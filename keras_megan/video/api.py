@@ -91,6 +91,8 @@ def upscale(
     end: Number | None = None,
     rate: Number | None = None,
     scene_threshold: float | None = DEFAULT_THRESHOLD,
+    deinterlace: str = "auto",
+    allow_damaged: bool = False,
     overwrite: bool = False,
     restart: bool = False,
     skip_existing: bool = False,
@@ -121,6 +123,8 @@ def upscale(
         rate: Frames per second of a folder of images.
         scene_threshold: Score, 0 to 100, from which a frame opens a new scene; `None`
             interpolates between all frames.
+        deinterlace: "auto" where the stream says that it is interlaced, "on", "off".
+        allow_damaged: Take what is there of a damaged file.
         overwrite: Replace outputs that exist.
         restart: Forget what an earlier, interrupted call has finished.
         skip_existing: Leave out clips whose output exists.
@@ -160,6 +164,8 @@ def upscale(
         encoder=encoder,
         preset=preset,
         pix_fmt=pix_fmt,
+        deinterlace=deinterlace,
+        allow_damaged=allow_damaged,
         force=overwrite,
         restart=restart,
     )

@@ -1,4 +1,4 @@
-"""One clip after another: the model is loaded once, and a bad file stops none of the rest.
+"""One clip after another: the model is loaded once, a bad file stops none of the rest.
 
 In: clips with their outputs, options, and how to find the model. Out: an `Outcome` for
 each. What is wrong with a clip is found before the model is loaded, and an input is
@@ -43,7 +43,7 @@ class Outcome:
 
 
 class Models:
-    """Loads what computes when it is first needed, and keeps it for the clips to come."""
+    """Loads what computes when it is first needed, and keeps it for other clips."""
 
     def __init__(self, find: FindModel):
         self._find = find

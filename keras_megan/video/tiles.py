@@ -1,7 +1,8 @@
 """Upscale frames of any size in tiles that fit into memory, without seams.
 
-In: T uint8 frames (T, H, W, 3). Out: 2T-1 uint8 frames (2T-1, sH, sW, 3). In between
-the runner sees tiles of one single size, so it is compiled once:
+In: T uint8 frames (T, H, W, 3). Out: 2T-1 uint8 frames (2T-1, sH, sW, 3). Clips of more
+than 8 bits are uint16 at both ends and float in between. The runner sees tiles of one
+single size, so it is compiled once:
 
     |<------ tile 0 ------>|
     |                 |<------ tile 1 ------>|        along each axis
@@ -116,21 +117,31 @@ def cover(length: int, tile: int, overlap: int = OVERLAP, exact: bool = False) -
     return Axis(starts, size, length)
 
 
-def to_uint8(images: np.ndarray, name: str = "model") -> np.ndarray:
-    """Rounds float images in [0, 1] to uint8, clipping; passes uint8 on.
+def to_pixels(
+    images: np.ndarray, kind: type = np.uint8, name: str = "model"
+) -> np.ndarray:
+    """Rounds float images in [0, 1] to uint8 or uint16, clipping; passes uint8 on.
 
     Raises:
         VideoError: If there is a value that is not a number, or infinite.
     """
-    if images.dtype == np.uint8:
+    if images.dtype == kind:
         return images
+    if images.dtype == np.uint8:  # of a model that computes bytes
+        return images * np.uint16(257)
     if not np.isfinite(images.sum(dtype=np.float64)):
         raise VideoError(
             f"The model '{name}' computed values that are not numbers (NaN or "
             "infinity); its weights are damaged or unfit for this clip."
         )
-    scaled = images * np.float32(255) + np.float32(0.5)
-    return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)
+    full = np.iinfo(kind).max
+    scaled = images * np.float32(full) + np.float32(0.5)
+    return np.clip(scaled, 0, full, out=scaled).astype(kind)
+
+
+def to_uint8(images: np.ndarray, name: str = "model") -> np.ndarray:
+    """`to_pixels` for uint8."""
+    return to_pixels(images, np.uint8, name)
 
 
 class TiledRunner:
@@ -169,8 +180,14 @@ class TiledRunner:
     def __call__(
         self, frames: np.ndarray, times: np.ndarray | None = None
     ) -> np.ndarray:
-        """(T, H, W, 3) uint8 -> (2T-1, sH, sW, 3) uint8; for `times` see `Runner`."""
+        """(T, H, W, 3) -> (2T-1, sH, sW, 3), both uint8 or both uint16.
+
+        For `times` see `Runner`.
+        """
         runner, scale = self.runner, self.runner.scale
+        kind = frames.dtype.type
+        if kind is np.uint16:
+            frames = frames.astype(np.float32) * np.float32(1 / 65535)
         rows, columns = self.rows, self.columns
         frames = np.pad(
             frames,
@@ -184,10 +201,10 @@ class TiledRunner:
         )
         height, width = frames.shape[1:3]
         if self.num_tiles == 1:
-            result = to_uint8(self._call(frames, times), runner.name)
+            result = to_pixels(self._call(frames, times), kind, runner.name)
             return result[:, : rows.length * scale, : columns.length * scale]
         shape = (runner.frames_out, height * scale, width * scale, 3)
-        result = np.empty(shape, np.uint8)
+        result = np.empty(shape, kind)
         open_rows = np.zeros((shape[0], 0, shape[2], 3), np.float32)
         ends = (*rows.starts[1:], height)
         tiles = self._tiles(frames, times)
@@ -198,7 +215,8 @@ class TiledRunner:
             strip *= weight[:, None, None]
             strip[:, : open_rows.shape[1]] += open_rows
             finished = (end - start) * scale
-            result[:, start * scale : end * scale] = to_uint8(strip[:, :finished])
+            rows_done = to_pixels(strip[:, :finished], kind)
+            result[:, start * scale : end * scale] = rows_done
             open_rows = strip[:, finished:].copy()
         return result[:, : rows.length * scale, : columns.length * scale]
 
@@ -244,7 +262,9 @@ class TiledRunner:
             if tile.dtype == np.uint8:
                 tile = tile.astype(np.float32) / np.float32(255)
             elif not np.isfinite(tile.sum(dtype=np.float64)):
-                to_uint8(tile, runner.name)  # raises, naming the model
+                to_pixels(
+                    tile, kind=np.uint8, name=runner.name
+                )  # raises, naming the model
             columns = slice(start * scale, (start + size) * scale)
             strip[:, :, columns] += tile * weight[:, None]
         return strip

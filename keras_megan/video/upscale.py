@@ -17,7 +17,7 @@ what is missing. The output appears by a rename when all of it is on the disk.
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -25,15 +25,18 @@ from typing import Protocol
 
 import numpy as np
 
-from keras_megan.video.errors import VideoError, writing
-from keras_megan.video.io.assemble import assemble_images, assemble_video
+from keras_megan.video.errors import VideoError, reading, writing
+from keras_megan.video.io.assemble import Beside, assemble_images
 from keras_megan.video.io.codecs import Codec, choose_codec
 from keras_megan.video.io.encoders import tune
 from keras_megan.video.io.image_folder import TIMESTAMPS
+from keras_megan.video.io.losses import picture_losses
 from keras_megan.video.io.probe import VideoInfo
 from keras_megan.video.io.read import Folder, VideoFile, open_clip
 from keras_megan.video.io.segments import ImageEncoder, SegmentWriter, VideoEncoder
-from keras_megan.video.jobs.journal import Journal, fingerprint, open_journal, remove
+from keras_megan.video.io.trial import find_ways
+from keras_megan.video.jobs.finish import join, put_in_place
+from keras_megan.video.jobs.journal import Journal, open_journal
 from keras_megan.video.jobs.pipeline import BackgroundWriter, prefetched
 from keras_megan.video.jobs.schedule import Plan
 from keras_megan.video.models.runner import Runner, takes_times
@@ -42,7 +45,7 @@ from keras_megan.video.request.size import Size, output_size, resizer
 from keras_megan.video.scene_cuts import DEFAULT_THRESHOLD
 from keras_megan.video.tiles import TiledRunner, choose_tile, fit_tile
 
-_FORMAT = 2  # of the work folder; raise it when segments change
+_FORMAT = 3  # of the work folder; raise it when segments change
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,10 @@ class UpscaleOptions:
             many as the input's.
         audio: Whether sound is kept.
         encoder, preset, pix_fmt: See `io.encoders.tune`; `None`: as usual.
+        allow_damaged: Take what is there of a damaged file.
+        deinterlace: "auto" where the stream says that it is interlaced, "on", "off".
         force: Replace an existing output.
-        restart: Ignore what an earlier run has finished.
+        restart: Throw away what an earlier run has finished.
     """
 
     tile: int | str = "auto"
@@ -81,6 +86,8 @@ class UpscaleOptions:
     encoder: str | None = None
     preset: str | None = None
     pix_fmt: str | None = None
+    allow_damaged: bool = False
+    deinterlace: str = "auto"
     force: bool = False
     restart: bool = False
 
@@ -95,9 +102,12 @@ class Summary:
         width, height: Size of the output.
         duration: Seconds of the output.
         cuts: Scene cuts found.
+        repeats: Input frames that equal the one before; they cost the network nothing.
         resumed_frames: Output frames that an earlier run had finished.
         tile: Tile size in input pixels; 0 for whole frames.
         seconds, model_seconds: Wall-clock time of the job, and in the network alone.
+        notes: All lines the user was to see.
+        doubts: Those of them for which it is not certain that the result is whole.
     """
 
     frames_in: int = 0
@@ -106,10 +116,13 @@ class Summary:
     height: int = 0
     duration: float = 0.0
     cuts: int = 0
+    repeats: int = 0
     resumed_frames: int = 0
     tile: int = 0
     seconds: float = 0.0
     model_seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
 
 class Reporter(Protocol):
@@ -192,10 +205,10 @@ class Job:
         options, info = self.options, self.clip.info
         if not self.rate.only_half and not takes_times(runner):
             raise VideoError(
-                f"The model '{runner.name}' makes new frames half-way between two given "
-                f"ones only: from {float(info.rate):.4g} frames/s it makes "
-                f"{float(2 * info.rate):.4g} or a whole part of that. Choose such a rate "
-                "or a model that takes times (megan models)."
+                f"The model '{runner.name}' makes new frames half-way between two "
+                f"given ones only: from {float(info.rate):.4g} frames/s it makes "
+                f"{float(2 * info.rate):.4g} or a whole part of that. Choose such a "
+                "rate or a model that takes times (megan models)."
             )
         return output_size(
             info.width,
@@ -223,9 +236,17 @@ def check_job(source: Path, output: Path, options: UpscaleOptions) -> Job:
         VideoError: If not.
     """
     codec = choose_codec(output, options.codec, options.crf)
-    codec, notes = tune(codec, options.encoder, options.preset, options.pix_fmt)
     _check_output(source, output, options.force)
-    clip = open_clip(source, options.rate)
+    clip = open_clip(
+        source,
+        options.rate,
+        allow_damaged=options.allow_damaged,
+        deinterlace=options.deinterlace,
+    )
+    if codec is not None:
+        codec = choose_codec(output, options.codec, options.crf, clip.info.depth)
+    codec, notes = tune(codec, options.encoder, options.preset, options.pix_fmt)
+    clip.deep = clip.info.depth > 8 and (codec is None or bool(codec.deep_format))
     rate = choose_rate(options.fps, options.factor, clip.info.rate)
     return Job(source, output, options, clip, codec, rate, notes)
 
@@ -233,21 +254,24 @@ def check_job(source: Path, output: Path, options: UpscaleOptions) -> Job:
 def run_job(job: Job, runner: Runner, reporter: Reporter | None = None) -> Summary:
     """Does a job that `check_job` found possible. See `upscale`."""
     began = time.monotonic()
-    reporter = reporter or _Silent()
-    output, options, codec = job.output, job.options, job.codec
-    info = job.clip.info
+    reporter = _Noting(reporter or _Silent())
+    output, options, codec, clip = job.output, job.options, job.codec, job.clip
+    info = clip.info
     width, height = job.output_size(runner)
-    for line in (*job.notes, *runner.notes, *info.notes):
+    lost = picture_losses(info, codec, clip.deep)
+    for line in (*job.notes, *runner.notes, *info.notes, *lost):
         reporter.note(line)
-    if codec is None and info.audio:
-        reporter.note("A folder of images holds no sound: left out.")
+    for line in info.doubts:
+        reporter.doubt(line)
+    if clip.deinterlaces:
+        reporter.note("The input is interlaced: its fields are made whole pictures.")
+    elif info.interlaced:
+        reporter.note("The input is interlaced: its combs are enlarged with it.")
+    suffix = "" if codec is None else output.suffix.lower()
     described = _describe_job(job, runner)
-    with open_journal(output, described, options.restart) as journal:
-        if journal.restarted:
-            reporter.note(
-                f"Starting anew: {journal.restarted} changed since the earlier, "
-                "unfinished run."
-            )
+    with open_journal(output, described, suffix, options.restart) as journal:
+        for line in journal.notes:
+            reporter.note(line)
         summary = Summary(
             resumed_frames=journal.frames_done, width=width, height=height
         )
@@ -255,16 +279,17 @@ def run_job(job: Job, runner: Runner, reporter: Reporter | None = None) -> Summa
             reporter.note(
                 f"Continuing: {summary.resumed_frames} frames are already finished."
             )
-        upscaler = _prepare(runner, info, options, journal)
-        summary.tile = journal.facts["tile"]
-        suffix = "" if codec is None else output.suffix.lower()
         new_encoder = ImageEncoder
         if codec is not None:
             new_encoder = partial(VideoEncoder, info=info, codec=codec, crf=options.crf)
+        with writing(output):
+            beside = _try_output(job, new_encoder, journal, (height, width), reporter)
+        upscaler = _prepare(runner, info, options, journal)
+        summary.tile = journal.facts["tile"]
         writer = SegmentWriter(journal, suffix, new_encoder, reporter.advance)
         reporter.begin(job.expected_frames(), journal.frames_done)
         plan = Plan(
-            job.clip.frames(options.start, options.end),
+            clip.frames(options.start, options.end),
             options.scene_threshold,
             runner.frames_in,
             job.rate,
@@ -273,15 +298,63 @@ def run_job(job: Job, runner: Runner, reporter: Reporter | None = None) -> Summa
         try:
             with writing(output):
                 _run(plan, upscaler, writer, time_base, resizer(width, height), summary)
-                _finish(job, journal, plan, time_base, suffix, reporter)
+                _finish(job, journal, plan, time_base, suffix, beside, reporter)
         except BaseException:
             writer.abandon()
             raise
         journal.discard()
+    for line in clip.remarks:
+        reporter.note(line)
+    for line in clip.doubts:
+        (reporter.note if options.allow_damaged else reporter.doubt)(line)
     summary.frames_in, summary.frames_out = plan.frames, plan.outputs
-    summary.cuts, summary.duration = plan.cuts, float(plan.result_end - plan.begin)
+    summary.cuts, summary.repeats = plan.cuts, plan.repeats
+    summary.duration = float(plan.result_end - plan.begin)
+    summary.notes, summary.doubts = reporter.notes, reporter.doubts
     summary.seconds = time.monotonic() - began
     return summary
+
+
+class _Noting:
+    """Passes everything on to a reporter and keeps the lines."""
+
+    def __init__(self, reporter: Reporter):
+        self._reporter = reporter
+        self.begin, self.advance = reporter.begin, reporter.advance
+        self.notes: list[str] = []
+        self.doubts: list[str] = []
+
+    def note(self, line: str) -> None:
+        self.notes.append(line)
+        self._reporter.note(line)
+
+    def doubt(self, line: str) -> None:
+        self.doubts.append(line)
+        self.note(line)
+
+
+def _try_output(
+    job: Job, new_encoder, journal: Journal, size: tuple[int, int], reporter
+) -> Beside | None:
+    """Tries the output with all its streams, before hours are spent on its frames.
+
+    Returns:
+        What will go beside the pictures of a file; `None` for images in or out.
+    """
+    info, options = job.clip.info, job.options
+    picture = np.full((*size, 3), 128, np.uint16 if job.clip.deep else np.uint8)
+    if job.codec is None:
+        if info.audio:
+            reporter.note("A folder of images holds no sound: left out.")
+        return None
+    folder, suffix = journal.folder, job.output.suffix.lower()
+    beside = None
+    if not job.source.is_dir():
+        beside = Beside(job.source, (), info.start)
+    ways = find_ways(
+        new_encoder, picture, beside, folder, suffix, reporter.note, options.audio
+    )
+    return None if beside is None else replace(beside, ways=ways)
 
 
 def _run(
@@ -293,7 +366,7 @@ def _run(
     summary: Summary,
 ) -> None:
     """Drives the three stages until the last segment is recorded."""
-    done = writer.journal.frames_done
+    journal = writer.journal
     depth = 2 * upscaler.runner.frames_out
 
     def write(item: tuple[int, int, np.ndarray]) -> None:
@@ -305,13 +378,14 @@ def _run(
         BackgroundWriter(write, depth) as background,
     ):
         for task in tasks:
-            if task.first_output + len(task.shots) <= done:
+            first = task.first_output
+            if journal.has_frames(range(first, first + len(task.shots))):
                 continue
             before = time.monotonic()
             frames = np.stack([item.image for item in task.window.items])
             results = [upscaler(frames, _times(each, upscaler)) for each in task.times]
             summary.model_seconds += time.monotonic() - before
-            for index, shot in enumerate(task.shots, task.first_output):
+            for index, shot in enumerate(task.shots, first):
                 tick = plan.tick(shot.moment, time_base)
                 background.put((index, tick, results[shot.call][shot.position]))
             del results
@@ -340,32 +414,27 @@ def _times(times: tuple[Fraction, ...], upscaler: TiledRunner) -> np.ndarray | N
 
 
 def _finish(
-    job: Job, journal: Journal, plan: Plan, time_base: Fraction, suffix: str, reporter
+    job: Job,
+    journal: Journal,
+    plan: Plan,
+    time_base: Fraction,
+    suffix: str,
+    beside: Beside | None,
+    reporter: _Noting,
 ) -> None:
     """Joins the segments and puts the result in its place."""
-    output, info = job.output, job.clip.info
+    info = job.clip.info
     made = journal.folder / f"assembled{suffix}"
     end = plan.tick(plan.result_end, time_base)
     if job.codec is None:
-        assemble_images(journal, time_base, end, made)
+        assemble_images(journal.pieces(), time_base, end, made)
     else:
-        whole = plan.begin == info.start and plan.end >= info.end
-        span = (plan.begin, None if whole else plan.end)
-        assemble_video(
-            journal,
-            suffix,
-            info,
-            time_base,
-            end,
-            span,
-            made,
-            reporter.note,
-            sound=job.options.audio,
-        )
-    if output.is_dir():  # only with force, and only images: see _check_output
-        remove(journal.folder / "replaced")
-        os.replace(output, journal.folder / "replaced")
-    os.replace(made, output)
+        if beside is not None:
+            whole = plan.begin == info.start and plan.end >= info.end
+            stop = None if whole else plan.end
+            beside = replace(beside, begin=plan.begin, end=stop)
+        join(journal.pieces(), time_base, end, made, beside, reporter.note)
+    put_in_place(made, job.output, job.options.force, journal.folder / "replaced")
 
 
 def _prepare(
@@ -385,7 +454,7 @@ def _prepare(
 
 
 # What does not shape the result.
-_PASSING = {"force", "restart"}
+_PASSING = {"force", "restart", "audio"}
 
 
 def _describe_job(job: Job, runner: Runner) -> dict:
@@ -397,7 +466,7 @@ def _describe_job(job: Job, runner: Runner) -> dict:
     }
     return {
         "the format of unfinished work": _FORMAT,
-        "the input": fingerprint(job.source),
+        "the input": job.clip.info.content,
         "the model": runner.fingerprint,
         "the kind of output": [
             job.output.suffix.lower(),
@@ -413,23 +482,37 @@ def _json_value(value):
 
 def _check_output(source: Path, output: Path, force: bool) -> None:
     """Refuses outputs that cannot be made, before any work is done."""
-    if not source.exists():
-        raise VideoError(f"Cannot read '{source}': no such file or folder.")
-    if output.exists() and output.samefile(source):
+    for path in (source, output):
+        if str(path) == "-":
+            raise VideoError(
+                "Jobs read and write files, which they need more than once, and not "
+                "standard input or output ('-'). A file of that name is './-'."
+            )
+    with reading(source):
+        source.stat()
+    parent = output.parent
+    with writing(output):
+        exists = output.exists()
+        same = exists and output.samefile(source)
+        folder, inside = parent.is_dir(), parent.resolve()
+    if same:
         raise VideoError(
             f"The output '{output}' is the input. Choose another name for it."
         )
-    parent = output.parent
-    if not parent.is_dir():
+    if not folder:
         raise VideoError(f"Cannot write '{output}': there is no folder '{parent}'.")
-    if not os.access(parent, os.W_OK):
+    if not os.access(inside, os.W_OK):
         raise VideoError(f"Cannot write '{output}': permission denied in '{parent}'.")
-    if output.exists() and not force:
+    if exists and not force:
         raise VideoError(f"'{output}' exists. Use --force to replace it.")
+    if exists and not output.is_dir() and not output.is_file():
+        raise VideoError(f"'{output}' is a pipe or a device. Give the name of a file.")
     if output.is_dir():
+        with writing(output):
+            entries = list(output.iterdir())
         strange = [
             entry.name
-            for entry in output.iterdir()
+            for entry in entries
             if entry.suffix.lower() != ".png" and entry.name != TIMESTAMPS
         ]
         if strange:

@@ -1,4 +1,4 @@
-"""When output frames appear: exact moments, given frames kept, cuts and repeats held."""
+"""When output frames appear: exact moments, given frames kept, cuts held."""
 
 from fractions import Fraction
 

@@ -98,7 +98,10 @@ def tune(
                 f"The encoder {codec.encoder} has no pixel format '{pix_fmt}'. "
                 f"Formats: {', '.join(formats)}."
             )
-        codec = replace(codec, pixel_format=pix_fmt)
+        deep = av.VideoFormat(pix_fmt).components[0].bits > 8
+        codec = replace(
+            codec, pixel_format=pix_fmt, deep_format=pix_fmt if deep else ""
+        )
     return codec, notes
 
 
@@ -116,6 +119,8 @@ def _in_hardware(codec: Codec, family: str | None) -> tuple[Codec, tuple[str, ..
             codec,
             encoder=name,
             pixel_format=next((f for f in _FORMATS if f in formats), "nv12"),
+            deep_format="p010le" if "p010le" in formats else "",
+            mastering="",
             options=dict(hardware.options),
             quality=hardware.quality,
             presets=hardware.presets,

@@ -9,7 +9,7 @@ frames, and a cut before frame 5:
                                                 frame 4 again
 
 Frames that equal the one before them (held drawings, title cards, the repeats by which
-24 frames a second become 30) are one picture to the network: they cost nothing, and it
+24 frames a second become 30) are one `Run` to the network: they cost nothing, and it
 sees pictures that differ instead of copies.
 
 The plan depends on the frames alone, so an interrupted job that reads them again finds
@@ -26,7 +26,7 @@ import numpy as np
 
 from keras_megan.video.io.read import Frame
 from keras_megan.video.request.rate import HALF, Multiple, Placement, Rate
-from keras_megan.video.scene_cuts import SceneCutDetector
+from keras_megan.video.scene_cuts import SceneCutDetector, split_scenes
 from keras_megan.video.windows import Window, stream_windows
 
 
@@ -63,15 +63,22 @@ class Task:
     times: tuple[tuple[Fraction, ...], ...]
 
 
-@dataclass(frozen=True)
-class Placed:
-    """A picture, the scene it belongs to, and what becomes of it.
+@dataclass
+class Run:
+    """A picture and the frames that show it, one after another.
 
     Attributes:
-        image: RGB, shape (height, width, 3), of one frame or of several equal ones.
-        scene: Number of its scene.
-        placement: When it is shown, and what the network makes behind it.
+        image: RGB, shape (height, width, 3).
+        times: When each of the frames appears and how long it is shown, in seconds.
     """
+
+    image: np.ndarray
+    times: list[tuple[Fraction, Fraction]]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A picture, the scene it belongs to, and what becomes of it."""
 
     image: np.ndarray
     scene: int
@@ -143,40 +150,47 @@ class Plan:
         return Task(window, self.outputs, tuple(shots), times)
 
     def _placed(self) -> Iterator[Placed]:
-        """Pictures with their places; each waits until the next one is known."""
-        held: tuple[int, Frame] | None = None
-        given: list[Fraction] = []
-        for scene, same, frame in self._numbered():
+        held: tuple[int, Run] | None = None
+        for scene, run in self._numbered():
             if held is not None:
-                before, last = held
-                ends = same or scene != before
-                placement = self.rate.place(last.time, last.duration, ends, False)
-                given += placement.given
-                if not same:
-                    placement = Placement(tuple(given), placement.new)
-                    yield Placed(last.image, before, placement)
-                    given = []
-            held = (scene, frame)
+                yield self._place(*held, scene_ends=scene != held[0], clip_ends=False)
+            held = (scene, run)
         if held is not None:
-            before, last = held
-            placement = self.rate.place(last.time, last.duration, True, True)
-            given += placement.given
-            yield Placed(last.image, before, Placement(tuple(given)))
+            yield self._place(*held, scene_ends=True, clip_ends=True)
 
-    def _numbered(self) -> Iterator[tuple[int, bool, Frame]]:
-        """Frames with the number of their scene, and whether they repeat the last."""
-        previous: Frame | None = None
+    def _place(self, scene: int, run: Run, scene_ends, clip_ends) -> Placed:
+        *repeated, (time, duration) = run.times
+        given: list[Fraction] = []
+        for earlier in repeated:
+            # Between two frames that are equal, new ones are the same picture.
+            placement = self.rate.place(*earlier, scene_ends=False, clip_ends=False)
+            given += placement.given + tuple(moment for moment, _ in placement.new)
+        placement = self.rate.place(time, duration, scene_ends, clip_ends)
+        placement = Placement((*given, *placement.given), placement.new)
+        return Placed(run.image, scene, placement)
+
+    def _numbered(self) -> Iterator[tuple[int, Run]]:
+        scene = 0
+        for cut, run in split_scenes(
+            self._runs(), self._detector, lambda run: run.image
+        ):
+            scene += cut
+            self.cuts += cut
+            yield scene, run
+
+    def _runs(self) -> Iterator[Run]:
+        run: Run | None = None
         for frame in self._source:
-            if previous is None:
+            if self.frames == 0:
                 self.begin = frame.time
-                same = False
-            else:
-                same = np.array_equal(previous.image, frame.image)
-            if same:
-                self.repeats += 1
-            elif self._detector is not None:
-                self.cuts += self._detector.is_cut(frame.image)
             self.frames += 1
             self.end = frame.time + frame.duration
-            previous = frame
-            yield self.cuts, same, frame
+            if run is not None and np.array_equal(run.image, frame.image):
+                self.repeats += 1
+                run.times.append((frame.time, frame.duration))
+                continue
+            if run is not None:
+                yield run
+            run = Run(frame.image, [(frame.time, frame.duration)])
+        if run is not None:
+            yield run

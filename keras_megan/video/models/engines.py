@@ -75,7 +75,8 @@ def find_model(
         if files is None:
             raise VideoError(
                 f"The model '{name}' carries no {precision} files for LiteRT that "
-                "belong to its weights. Use --engine keras, or export one (docs/export.md)."
+                "belong to its weights. Use --engine keras, or make them "
+                "(docs/export.md)."
             )
         if needs_times:
             raise VideoError(

@@ -97,8 +97,8 @@ def place_results(
         return [Clip(sources[0], path.with_name(path.stem + addition + path.suffix))]
     if path.suffix.lower() in SUFFIXES and not path.is_dir():
         raise VideoError(
-            f"{len(sources)} clips cannot go into the one file '{path}'. Give a folder: "
-            "-o FOLDER"
+            f"{len(sources)} clips cannot go into the one file '{path}'. Give a "
+            "folder: -o FOLDER"
         )
     try:
         path.mkdir(parents=True, exist_ok=True)
