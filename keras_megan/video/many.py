@@ -49,6 +49,10 @@ class Models:
         self._find = find
         self._loaded: dict[str, Any] = {}
 
+    def check_name(self) -> None:
+        """Raises `VideoError` if there is no such model at all."""
+        self._find(False)
+
     def check(self, job: Job) -> Model:
         """Finds the model for a job without loading it."""
         return self._find(not job.rate.only_half)

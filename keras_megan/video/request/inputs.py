@@ -75,14 +75,18 @@ def _is_clip(path: Path) -> bool:
 
 
 def place_results(
-    sources: Sequence[Path], output: str | Path | None, addition: str = ""
+    sources: Sequence[Path],
+    output: str | Path | None,
+    addition: str = "",
+    make_folder: bool = True,
 ) -> list[Clip]:
-    """Decides where the result of each clip goes; folders for results are made.
+    """Decides where the result of each clip goes.
 
     Args:
         sources: The clips.
         output: What stands after `-o`; `None`: beside each clip.
         addition: What names of results get besides, such as ".preview".
+        make_folder: Whether to make a folder for the results that is not there.
 
     Raises:
         VideoError: If one file is asked for and there are several clips.
@@ -101,7 +105,8 @@ def place_results(
             "folder: -o FOLDER"
         )
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        if make_folder:
+            path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise VideoError(f"Cannot make the folder '{path}': {error.strerror}.") from (
             error
