@@ -8,6 +8,7 @@ import pytest
 from keras_megan.video.errors import VideoError
 from keras_megan.video.io.read import Frame, open_clip
 from keras_megan.video.jobs.schedule import Plan
+from keras_megan.video.models.runner import KerasRunner
 from keras_megan.video.request.rate import Constant, Multiple, choose_rate
 from keras_megan.video.upscale import UpscaleOptions, upscale
 from tests.video.clips import PlainRunner, picture, read_times, write_clip
@@ -190,3 +191,77 @@ def test_networks_that_make_the_middle_only_refuse_other_times(tmp_path):
 def test_rates_out_of_range_are_refused(fps, factor, words):
     with pytest.raises(VideoError, match=words):
         choose_rate(fps, factor, Fraction(25))
+
+
+def timed_model(as_dict):
+    """Pixels repeated twice; new frames blended to the time that is fed."""
+    import keras
+
+    frames = keras.Input((3, None, None, 3), name="frames")
+    times = keras.Input((2,), name="times")
+    share = keras.ops.reshape(times, (-1, 2, 1, 1, 1))
+    new = frames[:, :-1] * (1 - share) + frames[:, 1:] * share
+    parts = [frames[:, :1], new[:, :1], frames[:, 1:2], new[:, 1:], frames[:, 2:]]
+    every = keras.ops.concatenate(parts, axis=1)
+    large = keras.layers.UpSampling3D((1, 2, 2))(every)
+    inputs = {"frames": frames, "times": times} if as_dict else [frames, times]
+    return keras.Model(inputs, large)
+
+
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_a_keras_model_with_a_second_input_is_told_the_times(as_dict):
+    runner = KerasRunner(timed_model(as_dict))
+    assert runner.takes_times and (runner.frames_in, runner.scale) == (3, 2)
+    frames = np.stack([picture(4 * index) for index in range(3)])
+    for times in (None, np.array([0.25, 0.8])):
+        made = runner.run(frames, times)[:, ::2, ::2]
+        np.testing.assert_allclose(made[::2], frames / 255, atol=1e-6)
+        for gap, time in enumerate([0.5, 0.5] if times is None else times):
+            expected = frames[gap] * (1 - time) + frames[gap + 1] * time
+            np.testing.assert_allclose(made[2 * gap + 1] * 255, expected, atol=1e-3)
+
+
+def test_a_megan_with_large_results_of_its_own_makes_any_time():
+    from keras_megan import MEGAN
+
+    model = MEGAN(
+        filters=4,
+        num_frames=2,
+        extraction_blocks=1,
+        alignment="window",
+        alignment_options={"levels": 2, "reach": 2},
+        memory=None,
+        non_local_blocks=0,
+        fusion_blocks=0,
+        reconstruction_blocks=0,
+        tail="light",
+        still_blocks=1,
+    )
+    runner = KerasRunner(model)
+    assert runner.takes_times
+    frames = np.stack([picture(index, 16, 16) for index in range(2)])
+    times = np.array([0.2], np.float32)
+    expected = model.at_times([frames[None].astype(np.float32) / 255, times[None]])
+    np.testing.assert_allclose(runner.run(frames, times), expected[0], atol=1e-5)
+
+
+def test_a_megan_without_them_makes_the_middle_only():
+    class Plain:
+        """What `KerasRunner` asks of a model; its property refuses as MEGAN's does."""
+
+        name, input_shape, inputs, weights = "plain", (None, 2, 8, 8, 3), [None], []
+
+        def compute_output_shape(self, shape):
+            return (1, 3, 32, 32, 3)
+
+        def get_config(self):
+            return {}
+
+        @property
+        def at_times(self):
+            raise ValueError("needs a network with still_blocks")
+
+    runner = KerasRunner(Plain())
+    assert not runner.takes_times
+    with pytest.raises(ValueError, match="takes no times"):
+        runner.run(np.zeros((2, 8, 8, 3), np.uint8), np.array([0.25]))
