@@ -10,9 +10,18 @@
       + trilinear upsampling of the input
     (B, 2T-1, 4H, 4W, 3); even frames are the given ones, odd ones are new
 
+With ``still_blocks`` the picture that this adds to is a better one than trilinear
+upsampling: given frames are enlarged one by one (StillNetwork), and new frames are
+made of their neighbours' large results, moved along the motion field
+(LargeInterpolation), at any time between them:
+
+    frames -> StillNetwork           -> large given frames
+           -> NeighbourMotion -> MotionAtTime -> LargeInterpolation -> large new frames
+           -> features, memory, context, fusion -> what those miss, if there is a trunk
+
 Time is folded into the batch between the first and the last layer. Any height and
 width; the model pads and crops by itself. A new model equals trilinear upsampling
-exactly, because its last convolution starts at zero.
+exactly, because its last convolutions start at zero.
 
 Source: You et al., MEGAN: Memory Enhanced Graph Attention Network for Space-Time
 Video Super-Resolution, WACV 2022 (arXiv:2110.15327). Only its abstract was
@@ -25,19 +34,36 @@ from keras import layers
 
 from keras_megan import net2net
 from keras_megan.layers.bilinear_upsampling import BilinearUpsampling
-from keras_megan.layers.frame_interpolation import FrameInterpolation
-from keras_megan.layers.frames import FoldFrames, InterleaveFrames, UnfoldFrames
+from keras_megan.layers.frame_interpolation import FrameInterpolation, OcclusionBlend
+from keras_megan.layers.frames import (
+    FoldFrames,
+    InterleaveFrames,
+    SelectFrames,
+    UnfoldFrames,
+)
+from keras_megan.layers.large_interpolation import LargeInterpolation, MotionAtTime
 from keras_megan.layers.memory_graph import MemoryGraphAggregation
+from keras_megan.layers.motion_field import SampleBothSides
+from keras_megan.layers.neighbour_motion import NeighbourMotion
 from keras_megan.layers.non_local import NonLocalResidualBlock
 from keras_megan.layers.padding import CropToScale, PadToMultiple
 from keras_megan.layers.progressive_fusion import ProgressiveFusionBlock
 from keras_megan.layers.reconstruction import SCALE, Reconstruction
 from keras_megan.layers.residual_block import ResidualBlock
+from keras_megan.layers.still_network import StillNetwork
 from keras_megan.presets import Presets, preset_names
 
 SLOPE = 0.1
 # The convolutions whose sum a residual or fusion block adds to its input.
 LAST_OF_A_BLOCK = ("conv_2", "merge_base", "merge_frame")
+#: What `alignment_options` may hold where large frames are moved.
+MOTION_OPTIONS = (
+    "levels",
+    "reach",
+    "motion_filters",
+    "matching_filters",
+    "finest_filters",
+)
 
 
 @keras.saving.register_keras_serializable("keras_megan")
@@ -50,6 +76,8 @@ class MEGAN(Presets, keras.Model):
     >>> model = keras_megan.MEGAN.from_preset("megan_edge")
     >>> model.predict(frames).shape  # frames: (1, 4, 64, 112, 3)
     (1, 7, 256, 448, 3)
+    >>> model.at_times([frames, times]).shape  # times: (1, 3), each in (0, 1)
+    (1, 7, 256, 448, 3)
 
     Args:
         filters: channels of the features.
@@ -59,7 +87,8 @@ class MEGAN(Presets, keras.Model):
         alignment: "deformable" (unbounded motion, CPU and GPU servers) or "window"
             (bounded motion, every operation on mobile GPUs).
         alignment_options: further arguments of `FrameInterpolation`, a dict.
-        memory: "bank", "recurrent" or "intra"; see `MemoryGraphAggregation`.
+        memory: "bank", "recurrent" or "intra"; see `MemoryGraphAggregation`. None:
+            no memory.
         descriptor_size: side of the memory's channel descriptors.
         non_local_blocks: number of non-local residual blocks.
         non_local_pool: "pyramid" or "full"; see `NonLocalResidualBlock`.
@@ -67,12 +96,25 @@ class MEGAN(Presets, keras.Model):
         reconstruction_blocks: residual blocks after the fusion.
         tail: "full" or "light"; see `Reconstruction`.
         tail_filters: channels between the two pixel shuffles; None: `filters`.
+        still_blocks: residual blocks of the network that enlarges given frames one by
+            one; 0: there is none, new frames start from small ones. Needs
+            alignment="window". With it, memory=None and neither non-local nor fusion
+            blocks, there is no trunk at all.
+        still_filters: its channels; None: `filters`.
+        still_tail_filters: its channels between the two pixel shuffles; None: half of
+            `still_filters`.
+        correction_filters: channels of the layer that corrects new frames made of
+            their neighbours' large results; 0: none.
         dtype: dtype policy of all layers; None: the global one. The output is
             float32 whatever the policy.
 
     Attributes:
         num_frames: T.
         scale: 4.
+
+    Raises:
+        ValueError: for still_blocks with another alignment than "window" or options
+            that it does not know.
     """
 
     def __init__(
@@ -90,91 +132,23 @@ class MEGAN(Presets, keras.Model):
         reconstruction_blocks=40,
         tail="full",
         tail_filters=None,
+        still_blocks=0,
+        still_filters=None,
+        still_tail_filters=None,
+        correction_filters=0,
         dtype=None,
         name="megan",
         **kwargs,
     ):
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         total = 2 * num_frames - 1
-
-        # === Layers ===
-        interpolate = FrameInterpolation(
-            filters,
-            num_frames,
-            alignment,
-            dtype=policy,
-            name="interpolate",
-            **(alignment_options or {}),
-        )
-        trunk = [
-            MemoryGraphAggregation(
-                filters, total, memory, descriptor_size, dtype=policy, name="memory"
-            )
-        ]
-        trunk += [
-            NonLocalResidualBlock(
-                filters, non_local_pool, dtype=policy, name=f"non_local_{i}"
-            )
-            for i in range(non_local_blocks)
-        ]
-        trunk += [
-            ProgressiveFusionBlock(filters, total, dtype=policy, name=f"fusion_{i}")
-            for i in range(fusion_blocks)
-        ]
-        trunk.append(
-            Reconstruction(
-                filters,
-                reconstruction_blocks,
-                tail,
-                tail_filters,
-                dtype=policy,
-                name="reconstruct",
-            )
-        )
-        multiple = 2 ** (interpolate.branch.levels - 1)
-
-        # === Functional model ===
-        inputs = keras.Input((num_frames, None, None, 3), name="frames")
-        images = FoldFrames(dtype="float32", name="fold")(inputs)
-        images = PadToMultiple(multiple, dtype="float32", name="pad")(images)
-
-        features = layers.Conv2D(
-            filters, 3, padding="same", dtype=policy, name="extract"
-        )(images)
-        features = layers.LeakyReLU(SLOPE, dtype=policy, name="extract_activation")(
-            features
-        )
-        for i in range(extraction_blocks):
-            features = ResidualBlock(filters, dtype=policy, name=f"extract_{i}")(
-                features
-            )
-
-        between, images_between = interpolate(features, images)
-        features = InterleaveFrames(num_frames, dtype=policy, name="all_features")(
-            features, between
-        )
-        images = InterleaveFrames(num_frames, dtype="float32", name="all_images")(
-            images, images_between
-        )
-        for layer in trunk:
-            features = layer(features)
-
-        upsampled = BilinearUpsampling(SCALE, dtype="float32", name="upsample")(images)
-        outputs = layers.Add(dtype="float32", name="add")([features, upsampled])
-        outputs = CropToScale(SCALE, dtype="float32", name="crop")(outputs, inputs)
-        outputs = UnfoldFrames(total, dtype="float32", name="unfold")(outputs)
-        super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
-
-        # === Config ===
-        self.filters = filters
-        self.num_frames = num_frames
-        self.scale = SCALE
-        self.config = {
+        options = dict(alignment_options or {})
+        config = {
             "filters": filters,
             "num_frames": num_frames,
             "extraction_blocks": extraction_blocks,
             "alignment": alignment,
-            "alignment_options": dict(alignment_options or {}),
+            "alignment_options": options,
             "memory": memory,
             "descriptor_size": descriptor_size,
             "non_local_blocks": non_local_blocks,
@@ -183,8 +157,67 @@ class MEGAN(Presets, keras.Model):
             "reconstruction_blocks": reconstruction_blocks,
             "tail": tail,
             "tail_filters": tail_filters,
+            "still_blocks": still_blocks,
+            "still_filters": still_filters,
+            "still_tail_filters": still_tail_filters,
+            "correction_filters": correction_filters,
         }
+        extraction = [
+            layers.Conv2D(filters, 3, padding="same", dtype=policy, name="extract"),
+            layers.LeakyReLU(SLOPE, dtype=policy, name="extract_activation"),
+        ]
+        extraction += [
+            ResidualBlock(filters, dtype=policy, name=f"extract_{i}")
+            for i in range(extraction_blocks)
+        ]
+        build = _large_base if still_blocks else _small_base
+        multiple, network = build(config, extraction, _trunk(config, policy), policy)
+
+        fold = FoldFrames(dtype="float32", name="fold")
+        pad = PadToMultiple(multiple, dtype="float32", name="pad")
+        crop = CropToScale(SCALE, dtype="float32", name="crop")
+        unfold = UnfoldFrames(total, dtype="float32", name="unfold")
+
+        def outputs_of(frames, times=None):
+            return unfold(crop(network(pad(fold(frames)), times), frames))
+
+        inputs = keras.Input((num_frames, None, None, 3), name="frames")
+        super().__init__(inputs=inputs, outputs=outputs_of(inputs), name=name, **kwargs)
+        self.filters = filters
+        self.num_frames = num_frames
+        self.scale = SCALE
+        self.config = config
         self._policy = policy
+        self._outputs_of = outputs_of
+        self._at_times = None
+
+    @property
+    def at_times(self):
+        """The same network with a second input: the times of the new frames.
+
+        A `keras.Model` of [frames, times] that shares this model's layers. times:
+        (B, T-1) float in (0, 1), when each new frame lies between its neighbours; at
+        one half it computes what this model does.
+
+        Raises:
+            ValueError: for a network without `still_blocks`.
+        """
+        if not self.config["still_blocks"]:
+            raise ValueError(
+                "New frames at other times than halfway need a network with "
+                "still_blocks, such as the preset megan_edge. Received one without."
+            )
+        if self._at_times is None:
+            frames = self.inputs[0]
+            times = keras.Input((self.num_frames - 1,), name="times")
+            self._at_times = [
+                keras.Model(
+                    [frames, times],
+                    self._outputs_of(frames, times),
+                    name=f"{self.name}_at_times",
+                )
+            ]
+        return self._at_times[0]
 
     def get_config(self):
         return {
@@ -197,7 +230,13 @@ class MEGAN(Presets, keras.Model):
     def from_config(cls, config, custom_objects=None):
         return cls(**config)
 
-    def deepen(self, extraction_blocks=0, fusion_blocks=0, reconstruction_blocks=0):
+    def deepen(
+        self,
+        extraction_blocks=0,
+        fusion_blocks=0,
+        reconstruction_blocks=0,
+        still_blocks=0,
+    ):
         """Makes a deeper MEGAN that computes exactly the same.
 
         Each repeated block adds something to its input, so a block whose last
@@ -208,20 +247,35 @@ class MEGAN(Presets, keras.Model):
             extraction_blocks: residual blocks to append before the interpolation.
             fusion_blocks: progressive fusion blocks to append.
             reconstruction_blocks: residual blocks to append after the fusion.
+            still_blocks: residual blocks to append to the still network, if there is
+                one.
 
         Returns:
             A new MEGAN; this one is left as it is.
 
         Raises:
-            ValueError: for a negative number of blocks.
+            ValueError: for a negative number of blocks, or blocks for a part that
+                this network does not have.
         """
         added = {
             "extraction_blocks": extraction_blocks,
             "fusion_blocks": fusion_blocks,
             "reconstruction_blocks": reconstruction_blocks,
+            "still_blocks": still_blocks,
         }
         if min(added.values()) < 0:
             raise ValueError(f"Blocks can only be appended. Received: {added}.")
+        missing = {
+            "still_blocks": not self.config["still_blocks"],
+            "fusion_blocks": not _has_trunk(self.config),
+            "reconstruction_blocks": not _has_trunk(self.config),
+        }
+        for key, absent in missing.items():
+            if absent and added[key]:
+                raise ValueError(
+                    f"This network has no part that {key}={added[key]} could be "
+                    "appended to."
+                )
         config = self.get_config()
         deeper = MEGAN.from_config(
             {**config, **{key: config[key] + more for key, more in added.items()}}
@@ -235,6 +289,128 @@ class MEGAN(Presets, keras.Model):
         return deeper
 
 
+def _has_trunk(config):
+    """Whether anything follows on the features of all frames."""
+    parts = ("memory", "non_local_blocks", "fusion_blocks")
+    return not config["still_blocks"] or any(config[part] for part in parts)
+
+
+def _trunk(config, policy):
+    """The layers from the features of all 2T-1 frames to what the base misses."""
+    if not _has_trunk(config):
+        return []
+    filters, total = config["filters"], 2 * config["num_frames"] - 1
+    trunk = []
+    if config["memory"]:
+        size = config["descriptor_size"]
+        trunk.append(
+            MemoryGraphAggregation(
+                filters, total, config["memory"], size, dtype=policy, name="memory"
+            )
+        )
+    trunk += [
+        NonLocalResidualBlock(
+            filters, config["non_local_pool"], dtype=policy, name=f"non_local_{i}"
+        )
+        for i in range(config["non_local_blocks"])
+    ]
+    trunk += [
+        ProgressiveFusionBlock(filters, total, dtype=policy, name=f"fusion_{i}")
+        for i in range(config["fusion_blocks"])
+    ]
+    trunk.append(
+        Reconstruction(
+            filters,
+            config["reconstruction_blocks"],
+            config["tail"],
+            config["tail_filters"],
+            dtype=policy,
+            name="reconstruct",
+        )
+    )
+    return trunk
+
+
+def _apply(stack, features):
+    for layer in stack:
+        features = layer(features)
+    return features
+
+
+def _small_base(config, extraction, trunk, policy):
+    """New frames start from small ones: (size's multiple, images -> large frames)."""
+    num_frames = config["num_frames"]
+    interpolate = FrameInterpolation(
+        config["filters"],
+        num_frames,
+        config["alignment"],
+        dtype=policy,
+        name="interpolate",
+        **config["alignment_options"],
+    )
+    all_features = InterleaveFrames(num_frames, dtype=policy, name="all_features")
+    all_images = InterleaveFrames(num_frames, dtype="float32", name="all_images")
+    upsample = BilinearUpsampling(SCALE, dtype="float32", name="upsample")
+    add = layers.Add(dtype="float32", name="add")
+
+    def network(images, times=None):
+        features = _apply(extraction, images)
+        between, images_between = interpolate(features, images)
+        features = _apply(trunk, all_features(features, between))
+        return add([features, upsample(all_images(images, images_between))])
+
+    return 2 ** (interpolate.branch.levels - 1), network
+
+
+def _large_base(config, extraction, trunk, policy):
+    """New frames start from large ones: (size's multiple, images -> large frames)."""
+    options, num_frames = config["alignment_options"], config["num_frames"]
+    unknown = sorted(set(options) - set(MOTION_OPTIONS))
+    if config["alignment"] != "window" or unknown:
+        raise ValueError(
+            'still_blocks needs alignment="window" with options among '
+            f"{', '.join(MOTION_OPTIONS)}. Received: alignment="
+            f"{config['alignment']!r}, alignment_options={options}."
+        )
+    still_filters = config["still_filters"] or config["filters"]
+    still = StillNetwork(
+        still_filters,
+        config["still_blocks"],
+        config["still_tail_filters"] or still_filters // 2,
+        dtype=policy,
+        name="still",
+    )
+    motion = NeighbourMotion(num_frames, dtype=policy, name="motion", **options)
+    at_time = MotionAtTime(motion.reach, dtype="float32", name="at_time")
+    interpolate = LargeInterpolation(
+        config["correction_filters"], motion.reach, dtype=policy, name="between"
+    )
+    left = SelectFrames(num_frames, 0, num_frames - 1, dtype="float32", name="left")
+    right = SelectFrames(num_frames, 1, num_frames, dtype="float32", name="right")
+    all_large = InterleaveFrames(num_frames, dtype="float32", name="all_large")
+    if trunk:
+        sample = SampleBothSides(motion.reach, dtype=policy, name="sample")
+        blend = OcclusionBlend(dtype=policy, name="blend")
+        all_features = InterleaveFrames(num_frames, dtype=policy, name="all_features")
+        add = layers.Add(dtype="float32", name="add")
+
+    def network(images, times=None):
+        large = still(images)
+        features = _apply(extraction, images)
+        flow, mask, context = motion(features, images)
+        if times is not None:
+            flow, mask, context = at_time(flow, mask, context, times)
+        between = interpolate(left(large), right(large), flow, mask, context)
+        frames = all_large(large, between)
+        if not trunk:
+            return frames
+        sides = sample(left(features), right(features), flow)
+        features = all_features(features, blend(*sides, mask, flow))
+        return add([frames, _apply(trunk, features)])
+
+    return 2 ** (motion.levels - 1), network
+
+
 MEGAN.presets = preset_names()
 
 
@@ -243,9 +419,22 @@ def _rebuild(plan):
     """The MEGAN whose weights have a plan's shapes, or None if no config has them."""
     teacher = plan.model
     config = {**teacher.get_config(), "filters": plan.width("extract")}
-    if teacher.config["tail_filters"] is not None or config["tail"] == "light":
+    small_tail = config["tail_filters"] is not None or config["tail"] == "light"
+    if small_tail and _has_trunk(config):
         config["tail_filters"] = plan.width("reconstruct/expand_1") // 4
-    if config["alignment"] == "window":
+    if config["still_blocks"]:
+        config["still_filters"] = plan.width("still/extract")
+        config["still_tail_filters"] = plan.width("still/reconstruct/expand_1") // 4
+        motion = teacher.get_layer("motion")
+        config["alignment_options"] = {
+            **config["alignment_options"],
+            "motion_filters": plan.width("motion/field/fine_0"),
+            "matching_filters": motion.matching_filters,
+            "finest_filters": plan.width("motion/embed"),
+        }
+        if config["correction_filters"]:
+            config["correction_filters"] = plan.width("between/hidden")
+    elif config["alignment"] == "window":
         branch = teacher.get_layer("interpolate").branch
         config["alignment_options"] = {
             **config["alignment_options"],

@@ -1,11 +1,11 @@
 """Keras knows our layers from the moment it is loaded.
 
-Loading Keras and its backend takes seconds, and `megan --help`, `megan info clip.mp4` or
-a job that runs on LiteRT need neither. So `import keras_megan` does not load them. What
-has to hold is this: whoever has imported keras_megan can load a saved model that uses its
-layers, in whichever order the imports stand. Nobody can load a model without importing
-Keras, so the layers are registered as the last step of importing Keras; at once if it is
-loaded already.
+Loading Keras and its backend takes seconds, and `megan --help`, `megan info clip.mp4`
+or a job that runs on LiteRT need neither. So `import keras_megan` does not load them.
+What has to hold is this: whoever has imported keras_megan can load a saved model that
+uses its layers, in whichever order the imports stand. Nobody can load a model without
+importing Keras, so the layers are registered as the last step of importing Keras; at
+once if it is loaded already.
 
 That step is added by a finder on `sys.meta_path`. It finds nothing itself: it asks the
 other finders for `keras`, lets that be loaded as always, and registers. Modules of ours

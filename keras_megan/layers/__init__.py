@@ -21,6 +21,13 @@ from keras_megan.layers.frames import (
     SelectFrames,
     UnfoldFrames,
 )
+from keras_megan.layers.large_alignment import LargeAlignment
+from keras_megan.layers.large_interpolation import (
+    LargeInterpolation,
+    LeftShare,
+    MotionAtTime,
+    PixelUnshuffle,
+)
 from keras_megan.layers.memory_graph import (
     ChannelGraphAttention,
     MemoryGraphAggregation,
@@ -31,12 +38,14 @@ from keras_megan.layers.motion_field import (
     NoMotion,
     SampleBothSides,
 )
+from keras_megan.layers.neighbour_motion import NeighbourMotion
 from keras_megan.layers.non_local import NonLocalResidualBlock, SpatialAttention
 from keras_megan.layers.padding import CropToScale, PadToMultiple
 from keras_megan.layers.progressive_fusion import ProgressiveFusionBlock
 from keras_megan.layers.pyramid_alignment import FeaturePyramid, PyramidAlignment
 from keras_megan.layers.reconstruction import PixelShuffle, Reconstruction
 from keras_megan.layers.residual_block import ResidualBlock
+from keras_megan.layers.still_network import StillNetwork
 from keras_megan.layers.window_alignment import WindowAlignment
 
 __all__ = [
@@ -53,13 +62,19 @@ __all__ = [
     "FrameInterpolation",
     "FramesToChannels",
     "InterleaveFrames",
+    "LargeAlignment",
+    "LargeInterpolation",
+    "LeftShare",
     "MemoryGraphAggregation",
+    "MotionAtTime",
     "MotionField",
+    "NeighbourMotion",
     "NoMotion",
     "NonLocalResidualBlock",
     "OcclusionBlend",
     "PadToMultiple",
     "PixelShuffle",
+    "PixelUnshuffle",
     "ProgressiveFusionBlock",
     "PyramidAlignment",
     "Reconstruction",
@@ -67,6 +82,7 @@ __all__ = [
     "SampleBothSides",
     "SelectFrames",
     "SpatialAttention",
+    "StillNetwork",
     "UnfoldFrames",
     "WindowAlignment",
     "WindowInterpolation",

@@ -51,7 +51,9 @@ class OcclusionBlend(layers.Layer):
     def call(self, left, right, logits, flow):
         mask = ops.sigmoid(ops.cast(logits, "float32"))
         flow = ops.cast(flow, "float32")
-        weight = mask * _inside(flow[..., :2]) + (1.0 - mask) * _inside(flow[..., 2:])
+        left_inside = share_inside(flow[..., :2])
+        right_inside = share_inside(flow[..., 2:])
+        weight = mask * left_inside + (1.0 - mask) * right_inside
         weight = ops.maximum(weight, LEAST_WEIGHT)
         take_left = ops.cast(mask / weight, left.dtype)
         take_right = ops.cast((1.0 - mask) / weight, left.dtype)
@@ -65,7 +67,7 @@ class OcclusionBlend(layers.Layer):
         return super().get_config()
 
 
-def _inside(displacement):
+def share_inside(displacement):
     """Share of the bilinear sample at p + displacement that is inside: (N, H, W, 1)."""
     _, height, width, _ = ops.shape(displacement)
     inside = None

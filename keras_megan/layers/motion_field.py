@@ -162,7 +162,7 @@ class MotionField(Composite):
         self.concatenate = layers.Concatenate(dtype=dtype, name="concatenate")
         self.upsample = BilinearUpsampling(2, dtype=dtype, name="upsample")
         # Displacements are counted in pixels of their level.
-        self.double = layers.Rescaling(2.0, dtype=dtype, name="double")
+        self.twice = layers.Rescaling(2.0, dtype=dtype, name="double")
 
     def call(self, left, right, left_image, right_image):
         join = self.concatenate
@@ -172,14 +172,14 @@ class MotionField(Composite):
             if flow is None:
                 flow = self.no_motion(left[level])
             else:
-                flow = self.double(self.upsample(flow))
+                flow = self.twice(self.upsample(flow))
                 sides = self.samplers[level](*sides, flow)
             hidden = join([*sides, self.correlation(*sides), flow])
             for conv in self.coarse_convs:
                 hidden = self.activation(conv(hidden))
             flow = flow + self.coarse_head(hidden)
 
-        flow = self.double(self.upsample(flow))
+        flow = self.twice(self.upsample(flow))
         sides = join([left[0], left_image]), join([right[0], right_image])
         context = join([*self.samplers[0](*sides, flow), flow])
         for conv in self.fine_convs:

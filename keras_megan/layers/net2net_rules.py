@@ -25,6 +25,12 @@ from keras_megan.layers.frames import (
     SelectFrames,
     UnfoldFrames,
 )
+from keras_megan.layers.large_alignment import LargeAlignment
+from keras_megan.layers.large_interpolation import (
+    LeftShare,
+    MotionAtTime,
+    PixelUnshuffle,
+)
 from keras_megan.layers.memory_graph import ChannelGraphAttention
 from keras_megan.layers.motion_field import BilateralCorrelation, NoMotion
 from keras_megan.layers.non_local import SpatialAttention
@@ -66,7 +72,7 @@ def _no_motion(site):
     return _with_channels(site, site.fixed(4, "displacements are geometry"))
 
 
-@net2net.register_rule(WindowAlignment)
+@net2net.register_rule(WindowAlignment, LargeAlignment)
 def _window_alignment(site):
     features, offsets = (axes[-1] for axes in site.inputs)
     site.freeze(offsets, "displacements are geometry")
@@ -82,6 +88,26 @@ def _occlusion_blend(site):
     return _with_channels(site, left)
 
 
+@net2net.register_rule(LeftShare)
+def _left_share(site):
+    for axes in site.inputs:
+        site.freeze(axes[-1], "displacements and masks are geometry")
+    return _with_channels(site, site.fixed(1, "one share for each pixel"))
+
+
+@net2net.register_rule(MotionAtTime)
+def _motion_at_time(site):
+    flow, logits, context, times = (axes[-1] for axes in site.inputs)
+    for geometry in (flow, logits, times):
+        site.freeze(geometry, "displacements, masks and times are geometry")
+    return [
+        [*(site.fixed(size) for size in shape[:-1]), channels]
+        for shape, channels in zip(
+            site.output_shapes, (flow, logits, context), strict=True
+        )
+    ]
+
+
 @net2net.register_rule(BilateralCorrelation)
 def _bilateral_correlation(site):
     for axes in site.inputs:
@@ -95,6 +121,12 @@ def _bilateral_correlation(site):
 def _frames_to_channels(site):
     channels = site.inputs[0][-1]
     return _with_channels(site, channels.repeat(site.operation.num_frames))
+
+
+@net2net.register_rule(PixelUnshuffle, linear=True)
+def _pixel_unshuffle(site):
+    channels = site.inputs[0][-1]
+    return _with_channels(site, channels.repeat(site.operation.block_size**2))
 
 
 def _into_repeats(site, copies):
@@ -162,6 +194,25 @@ def _window_alignment_macs(call):
     reach = call.operation.reach
     pixels = batch * height * -(-width // BLOCK) * BLOCK
     return pixels * (2 * reach + 1) * (BLOCK + 2 * reach) * channels
+
+
+@net2net.register_macs(LargeAlignment)
+def _large_alignment_macs(call):
+    # Four rows of four pixels, then the four rows.
+    return math.prod(call.inputs[0]) * (4 * 4 + 4)
+
+
+@net2net.register_macs(MotionAtTime)
+def _motion_at_time_macs(call):
+    # Four neighbours of each bilinear sample.
+    channels = sum(shape[-1] for shape in call.outputs)
+    return 4 * math.prod(call.outputs[0][:-1]) * channels
+
+
+@net2net.register_macs(PixelUnshuffle)
+def _pixel_unshuffle_macs(call):
+    # The convolution only rearranges, and counts like other rearrangements: nothing.
+    return 0
 
 
 @net2net.register_macs(BilateralCorrelation)

@@ -135,7 +135,7 @@ class PyramidAlignment(Composite):
         self.concatenate = layers.Concatenate(dtype=dtype, name="concatenate")
         self.upsample = BilinearUpsampling(2, dtype=dtype, name="upsample")
         # Offsets are counted in pixels of their level.
-        self.double = layers.Rescaling(2.0, dtype=dtype, name="double")
+        self.twice = layers.Rescaling(2.0, dtype=dtype, name="double")
 
     def call(self, source, target):
         act, join = self.activation, self.concatenate
@@ -144,7 +144,7 @@ class PyramidAlignment(Composite):
             pair = join([source[level], target[level]])
             finer = act(self.pair_convs[level](pair))
             if offset is not None:
-                carried = self.double(self.upsample(offset))
+                carried = self.twice(self.upsample(offset))
                 finer = act(self.carry_convs[level](join([finer, carried])))
             offset = act(self.offset_convs[level](finer))
             sampled = self.samplers[level](source[level], offset)

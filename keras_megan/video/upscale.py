@@ -29,6 +29,7 @@ from keras_megan.interrupts import check_interrupts
 from keras_megan.video.errors import VideoError, reading, writing
 from keras_megan.video.io.assemble import Beside, assemble_images
 from keras_megan.video.io.codecs import Codec, choose_codec
+from keras_megan.video.io.encoders import tune
 from keras_megan.video.io.image_folder import TIMESTAMPS
 from keras_megan.video.io.losses import picture_losses
 from keras_megan.video.io.probe import VideoInfo
@@ -63,8 +64,7 @@ class UpscaleOptions:
         fps, factor: When output frames appear; see `request.rate`. `None`: twice as
             many as the input's.
         audio: Whether sound is kept.
-        encoder: "software" or a key of `HARDWARE`; preset: the encoder's own; pix_fmt:
-            FFmpeg's name of what is encoded. `None`: as usual.
+        encoder, preset, pix_fmt: See `io.encoders.tune`; `None`: as usual.
         allow_damaged: Take what is there of a damaged file.
         deinterlace: "auto" where the stream says that it is interlaced, "on", "off".
         force: Replace an existing output.
@@ -186,6 +186,7 @@ class Job:
         clip: The opened input.
         codec: How to encode; `None` for a folder of images.
         rate: When output frames appear.
+        notes: Lines the user should see.
     """
 
     source: Path
@@ -194,6 +195,7 @@ class Job:
     clip: VideoFile | Folder
     codec: Codec | None
     rate: Rate
+    notes: tuple[str, ...] = ()
 
     def output_size(self, runner: Runner) -> tuple[int, int]:
         """Width and height of the result.
@@ -204,10 +206,10 @@ class Job:
         options, info = self.options, self.clip.info
         if not self.rate.only_half and not takes_times(runner):
             raise VideoError(
-                f"The model '{runner.name}' makes new frames half-way between two given "
-                f"ones only: from {float(info.rate):.4g} frames/s it makes "
-                f"{float(2 * info.rate):.4g} or a whole part of that. Choose such a rate "
-                "or a model that takes times (megan models)."
+                f"The model '{runner.name}' makes new frames half-way between two "
+                f"given ones only: from {float(info.rate):.4g} frames/s it makes "
+                f"{float(2 * info.rate):.4g} or a whole part of that. Choose such a "
+                "rate or a model that takes times (megan models)."
             )
         return output_size(
             info.width,
@@ -244,21 +246,22 @@ def check_job(source: Path, output: Path, options: UpscaleOptions) -> Job:
     )
     if codec is not None:
         codec = choose_codec(output, options.codec, options.crf, clip.info.depth)
+    codec, notes = tune(codec, options.encoder, options.preset, options.pix_fmt)
     clip.deep = clip.info.depth > 8 and (codec is None or bool(codec.deep_format))
     rate = choose_rate(options.fps, options.factor, clip.info.rate)
-    return Job(source, output, options, clip, codec, rate)
+    return Job(source, output, options, clip, codec, rate, notes)
 
 
 def run_job(job: Job, runner: Runner, reporter: Reporter | None = None) -> Summary:
     """Does a job that `check_job` found possible. See `upscale`."""
     began = time.monotonic()
+    check_interrupts()  # while the network was loaded
     reporter = _Noting(reporter or _Silent())
     output, options, codec, clip = job.output, job.options, job.codec, job.clip
     info = clip.info
-    if hasattr(runner, "for_size"):  # several files, each for a size of its own
-        runner = runner.for_size(info.height, info.width)
     width, height = job.output_size(runner)
-    for line in (*runner.notes, *info.notes, *picture_losses(info, codec, clip.deep)):
+    lost = picture_losses(info, codec, clip.deep)
+    for line in (*job.notes, *runner.notes, *info.notes, *lost):
         reporter.note(line)
     for line in info.doubts:
         reporter.doubt(line)

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from keras_megan import MEGAN, layers, net2net
+from keras_megan.net2net.counting import macs
+from keras_megan.net2net.tracing.graph import trace
 
 VARIANTS = {
     "deformable": {"alignment": "deformable", "alignment_options": {"levels": 2}},
@@ -18,7 +20,25 @@ VARIANTS = {
         "alignment_options": {"levels": 2, "reach": 2},
         "memory": "recurrent",
     },
+    "stills": {
+        "alignment": "window",
+        "alignment_options": {"levels": 2, "reach": 2},
+        "memory": None,
+        "non_local_blocks": 0,
+        "still_blocks": 1,
+        "correction_filters": 8,
+        "fusion_blocks": 0,
+    },
+    "stills with a trunk": {
+        "alignment": "window",
+        "alignment_options": {"levels": 2, "reach": 2},
+        "still_blocks": 1,
+        "correction_filters": 8,
+    },
 }
+
+#: A layer whose channels nothing else shares.
+INNER = {"stills": "extract_0/conv_1"}
 
 
 @pytest.fixture
@@ -27,18 +47,22 @@ def frames(rng):
 
 
 def _model(variant, rng):
+    options = {"fusion_blocks": 1, **VARIANTS[variant]}
     model = MEGAN(
         filters=16,
         num_frames=3,
         extraction_blocks=1,
         descriptor_size=4,
-        fusion_blocks=1,
         reconstruction_blocks=1,
-        **VARIANTS[variant],
+        **options,
     )
     for weight in model.trainable_weights:
         weight.assign(rng.normal(size=weight.shape, scale=0.08))
     return model
+
+
+def _inner(variant):
+    return INNER.get(variant, "fusion_0/frame_conv")
 
 
 def _assert_same(student, teacher, frames):
@@ -62,7 +86,7 @@ def test_widening_one_group_gives_a_functional_model_that_saves(
     variant, rng, frames, tmp_path
 ):
     teacher = _model(variant, rng)
-    student = net2net.widen(teacher, {"fusion_0/frame_conv": 21}).apply()
+    student = net2net.widen(teacher, {_inner(variant): 21}).apply()
     assert type(student) is not MEGAN
     _assert_same(student, teacher, frames)
     student.save(tmp_path / "student.keras")
@@ -73,11 +97,13 @@ def test_widening_one_group_gives_a_functional_model_that_saves(
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_pruning_channels_that_nothing_mixes_equals_masking_them(variant, rng, frames):
     teacher = _model(variant, rng)
-    plan = net2net.prune(teacher, {"fusion_0/frame_conv": 10})
-    index_map = plan.index_map(plan.graph.width("fusion_0/frame_conv"))
-    gone = np.setdiff1d(np.arange(16), index_map.source)
+    name = _inner(variant)
+    block, layer = name.split("/")
+    conv = getattr(teacher.get_layer(block), layer)
+    plan = net2net.prune(teacher, {name: conv.filters - 6})
+    index_map = plan.index_map(plan.graph.width(name))
+    gone = np.setdiff1d(np.arange(conv.filters), index_map.source)
     assert len(gone) == 6
-    conv = teacher.get_layer("fusion_0").frame_conv
     kernel, bias = conv.get_weights()
     pruned = plan.apply()
     kernel[..., gone], bias[gone] = 0, 0
@@ -103,10 +129,8 @@ def test_geometry_is_frozen_with_a_reason(rng):
 def _macs(layer, *shapes):
     inputs = [keras.Input(shape[1:], batch_size=shape[0]) for shape in shapes]
     model = keras.Model(inputs, layer(*inputs))
-    calls = net2net.graph.trace(
-        model, net2net.count.is_counted, [shape[1:] for shape in shapes]
-    )
-    return sum(net2net.count.macs_by_call(calls).values())
+    calls = trace(model, macs.is_counted, [shape[1:] for shape in shapes])
+    return sum(macs.macs_by_call(calls).values())
 
 
 def test_window_alignment_counts_its_products():

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from keras_megan import MEGAN
-from keras_megan.cli import main
+from keras_megan.cli.main import main
 from keras_megan.video.errors import VideoError
 from keras_megan.video.models import artefact
 from keras_megan.video.models.artefact import ArtefactInfo, read_info, with_info
@@ -341,7 +341,7 @@ def test_neither_keras_nor_tensorflow_is_loaded_to_run_a_file(small_file, tmp_pa
     path.write_bytes(small_file)
     program = (
         "import sys; sys.argv[0] = 'megan'\n"
-        "from keras_megan.cli import main\n"
+        "from keras_megan.cli.main import main\n"
         f"status = main(['info', {str(path)!r}])\n"
         "print(status, {'keras', 'tensorflow'} & set(sys.modules))"
     )

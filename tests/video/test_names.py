@@ -4,7 +4,6 @@ import os
 from fractions import Fraction
 
 import cv2
-import numpy as np
 import pytest
 
 from keras_megan.video.errors import VideoError

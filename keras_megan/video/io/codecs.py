@@ -37,6 +37,9 @@ class Codec:
             setting.
         crf_range: Smallest and largest value.
         options: Further options of the encoder.
+        quality: What the encoder calls its quality setting.
+        preset, presets: What the encoder calls its setting of speed against size, and
+            the values it takes; none if it has no such setting.
         mastering: The option that takes mastering data; empty if none does.
     """
 
@@ -47,6 +50,9 @@ class Codec:
     crf: int | None = None
     crf_range: tuple[int, int] = (0, 51)
     options: dict[str, str] = field(default_factory=dict)
+    quality: str = "crf"
+    preset: str = "preset"
+    presets: tuple[str, ...] = ()
     deep_format: str = ""
     mastering: str = ""
 
@@ -56,7 +62,7 @@ class Codec:
         """Options for FFmpeg with this quality (`None`: the default)."""
         options = dict(self.options)
         if self.crf is not None:
-            options["crf"] = str(self.crf if crf is None else crf)
+            options[self.quality] = str(self.crf if crf is None else crf)
         if self.mastering and mastering is not None:
             given = [options[self.mastering]] if self.mastering in options else []
             parts = _MASTERING[self.mastering](mastering)
@@ -64,6 +70,10 @@ class Codec:
         return options
 
 
+_X264_PRESETS = (
+    *("ultrafast", "superfast", "veryfast", "faster", "fast"),
+    *("medium", "slow", "slower", "veryslow"),
+)
 _MP4 = (".mp4", ".m4v", ".mov", ".mkv")
 CODECS = {
     codec.name: codec
@@ -78,6 +88,7 @@ CODECS = {
             # Macroblock trees give other bits in every run on processors with AVX-512;
             # without them a continued job equals one that ran through, byte for byte.
             {"preset": "fast", "x264-params": "mbtree=0:sliced-threads=0"},
+            presets=_X264_PRESETS,
         ),
         Codec(
             "h265",
@@ -87,6 +98,7 @@ CODECS = {
             20,
             (0, 51),
             {"preset": "fast", "x265-params": "log-level=none"},
+            presets=_X264_PRESETS,
             deep_format="yuv420p10le",
             mastering="x265-params",
         ),
@@ -98,6 +110,8 @@ CODECS = {
             24,
             (0, 63),
             {"b:v": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"},
+            preset="cpu-used",
+            presets=tuple(map(str, range(9))),
         ),
         Codec(
             "av1",
@@ -107,6 +121,7 @@ CODECS = {
             24,
             (0, 63),
             {"preset": "8"},
+            presets=tuple(map(str, range(14))),
             deep_format="yuv420p10le",
             mastering="svtav1-params",
         ),

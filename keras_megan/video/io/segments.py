@@ -32,6 +32,7 @@ from keras_megan.video.jobs.journal import SEGMENT_FRAMES, Journal, Segment, rem
 
 _FASTEST_CLOCK = 240
 _BT709_LIMITED = 1
+LUMA_FORMATS = ("yuv", "nv", "p0", "gray")  # how names of such pixel formats begin
 
 
 class Encoder(Protocol):
@@ -85,7 +86,7 @@ class VideoEncoder:
         context.sample_aspect_ratio = info.pixel_aspect
         context.color_primaries = colour.primaries
         context.color_trc = colour.transfer
-        if stream.pix_fmt.startswith("yuv"):
+        if stream.pix_fmt.startswith(LUMA_FORMATS):
             context.colorspace = yuv_matrix(info)
             context.color_range = _BT709_LIMITED
         self._stream = stream
@@ -96,7 +97,7 @@ class VideoEncoder:
         stream = self._stream
         kind = "rgb48le" if image.dtype == np.uint16 else "rgb24"
         frame = av.VideoFrame.from_ndarray(image, format=kind)
-        if stream.pix_fmt.startswith("yuv"):
+        if stream.pix_fmt.startswith(LUMA_FORMATS):
             frame = frame.reformat(
                 format=stream.pix_fmt,
                 dst_colorspace=yuv_matrix(self._info),

@@ -74,8 +74,8 @@ class LiteRTRunner:
 
         Args:
             num_tiles: Tiles of a window.
-            memory: Bytes that all interpreters together may take; `memory_to_use()` if not
-                given.
+            memory: Bytes that all interpreters together may take; `memory_to_use()`
+                if not given.
         """
         if memory is None:
             memory = memory_to_use()

@@ -16,6 +16,7 @@ model that its owner has compiled for training is left as it was.
 """
 
 import difflib
+import functools
 import hashlib
 import json
 import warnings
@@ -111,18 +112,24 @@ def load_runner(model: str | Path) -> Runner:
         VideoError: If there is no such preset or file, or it is of a type that cannot
             be loaded.
     """
+    check_model(model)
+    loader = _LOADERS.get(Path(model).suffix.lower())
+    return _load_preset(str(model)) if loader is None else loader(Path(model))
+
+
+def check_model(model: str | Path) -> None:
+    """Raises `VideoError` unless there is such a preset or file; loads nothing."""
     path = Path(model)
-    loader = _LOADERS.get(path.suffix.lower())
-    if loader is not None:
+    if path.suffix.lower() in _LOADERS:
         if not path.is_file():
             raise VideoError(f"Cannot read the model '{path}': no such file.")
-        return loader(path)
-    if path.is_file():
+    elif path.is_file():
         raise VideoError(
             f"Cannot load the model '{path}': known file types are "
             f"{', '.join(sorted(_LOADERS))}; a preset is a name or a folder."
         )
-    return _load_preset(str(model))
+    else:
+        check_preset(str(model))
 
 
 def check_preset(name: str) -> None:
@@ -138,7 +145,6 @@ def check_preset(name: str) -> None:
 
 
 def _load_preset(name: str) -> Runner:
-    check_preset(name)
     start_keras_quietly()
     import keras_megan
 
@@ -186,7 +192,8 @@ class KerasRunner:
     Args:
         model: The model, with RGB in [0, 1] at both ends. `model.num_frames` and
             `model.scale` are used if it has them, else its shapes tell. A second input
-            named "times", (B, T-1), is the time of the new frame in each gap.
+            named "times", (B, T-1), is the time of the new frame in each gap; so it is
+            of `model.at_times`, if there is such a network.
         name: For messages; `model.name` if not given.
 
     Raises:
@@ -198,8 +205,7 @@ class KerasRunner:
     def __init__(self, model: Any, name: str | None = None):
         self.model = model
         self.name = name or model.name
-        self.takes_times = _takes_times(model)
-        shape = _frames_shape(model, self.takes_times)
+        shape = _frames_shape(model)
         self.fixed_size = None
         if shape[2] is not None and shape[3] is not None:
             self.fixed_size = (shape[2], shape[3])
@@ -208,7 +214,9 @@ class KerasRunner:
         probe = (1, self.frames_in, height, width, 3)
         try:
             result = tuple(
-                model.compute_output_shape(self._pack(probe, (1, self.frames_in - 1)))
+                model.compute_output_shape(
+                    _packed(model, probe, (1, self.frames_in - 1))
+                )
             )
         except Exception as error:
             raise _wrong_kind(self.name, f"cannot take {probe}") from error
@@ -222,48 +230,59 @@ class KerasRunner:
         self.notes: tuple[str, ...] = ()
         self._compiled: dict[tuple, Any] = {}
 
+    @functools.cached_property
+    def _timed(self) -> Any:
+        """The network that is told times: `model` or what it gives; `None` without."""
+        if _has_times(self.model):
+            return self.model
+        try:
+            return getattr(self.model, "at_times", None)
+        except ValueError:  # it has the property, but not the layers
+            return None
+
+    @property
+    def takes_times(self) -> bool:
+        """Whether new frames can lie elsewhere than half-way."""
+        return self._timed is not None
+
     def run(self, frames: np.ndarray, times: np.ndarray | None = None) -> np.ndarray:
         """See `Runner`."""
         batch = frames[None].astype(np.float32)
-        if frames.dtype == np.uint8:
-            batch *= np.float32(1 / 255)
+        if np.issubdtype(frames.dtype, np.integer):
+            batch *= np.float32(1 / np.iinfo(frames.dtype).max)
         fed: Any = batch
-        if self.takes_times:
+        model = self.model
+        if times is not None:
+            if not self.takes_times:
+                raise ValueError(f"The model '{self.name}' takes no times.")
+            model = self._timed
+        if _has_times(model):
             if times is None:
                 times = np.full(self.frames_in - 1, 0.5)
             fed = [batch, np.asarray(times, np.float32)[None]]
-        elif times is not None:
-            raise ValueError(f"The model '{self.name}' takes no times.")
-        return np.asarray(self._forward(batch.shape).predict_on_batch(fed))[0]
+        return np.asarray(self._forward(model, batch.shape).predict_on_batch(fed))[0]
 
     __call__ = run
 
-    def _pack(self, frames: Any, times: Any) -> Any:
-        """Frames and times in the order or under the names that the model wants."""
-        if not self.takes_times:
-            return frames
-        values = [times if t.name == "times" else frames for t in self.model.inputs]
-        if isinstance(self.model.input, dict):
-            names = [tensor.name for tensor in self.model.inputs]
-            return dict(zip(names, values, strict=True))
-        return values
-
-    def _forward(self, shape: tuple[int, ...]) -> Any:
-        """The compiled wrapper for one input shape (the last shape's is kept)."""
-        if shape not in self._compiled:
+    def _forward(self, model: Any, shape: tuple[int, ...]) -> Any:
+        """The compiled wrapper for one input shape (the last shape's are kept)."""
+        if shape not in {key[1] for key in self._compiled}:
+            self._compiled = {}
+        key = (id(model), shape)
+        if key not in self._compiled:
             import keras
 
             frames = keras.Input(batch_shape=shape)
             inputs: Any = frames
             packed: Any = frames
-            if self.takes_times:
+            if _has_times(model):
                 times = keras.Input(batch_shape=(shape[0], shape[1] - 1))
-                inputs, packed = [frames, times], self._pack(frames, times)
-            wrapper = keras.Model(inputs, self.model(packed, training=False))
+                inputs, packed = [frames, times], _packed(model, frames, times)
+            wrapper = keras.Model(inputs, model(packed, training=False))
             # Loss-free: compile() only decides how predict_on_batch runs.
             wrapper.compile(jit_compile=_uses_xla())
-            self._compiled = {shape: wrapper}
-        return self._compiled[shape]
+            self._compiled[key] = wrapper
+        return self._compiled[key]
 
 
 def _uses_xla() -> bool:
@@ -273,14 +292,27 @@ def _uses_xla() -> bool:
     return keras.backend.backend() == "jax"
 
 
-def _takes_times(model: Any) -> bool:
-    names = [getattr(tensor, "name", "") for tensor in getattr(model, "inputs", [])]
+def _has_times(model: Any) -> bool:
+    """Whether a model has a second input, the times of the new frames."""
+    inputs = getattr(model, "inputs", None) or []
+    names = [getattr(tensor, "name", "") for tensor in inputs]
     return len(names) == 2 and names.count("times") == 1
 
 
-def _frames_shape(model: Any, takes_times: bool) -> tuple:
+def _packed(model: Any, frames: Any, times: Any) -> Any:
+    """Frames and times in the order or under the names that a model wants."""
+    if not _has_times(model):
+        return frames
+    names = [tensor.name for tensor in model.inputs]
+    values = [times if name == "times" else frames for name in names]
+    if isinstance(model.input, dict):
+        return dict(zip(names, values, strict=True))
+    return values
+
+
+def _frames_shape(model: Any) -> tuple:
     shape = getattr(model, "input_shape", None)
-    if takes_times:
+    if _has_times(model):
         (shape,) = (tuple(t.shape) for t in model.inputs if t.name != "times")
     if not isinstance(shape, tuple) or len(shape) != 5 or shape[-1] != 3:
         raise _wrong_kind(model.name, f"input shape {shape}")

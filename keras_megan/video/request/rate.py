@@ -7,15 +7,17 @@
     --fps 60000/1001    this rate, constant, exactly, whatever the input's is
 
 A `Rate` places frames one after another: for each given frame it says at which moments
-the frame itself is shown, and at which moments of the gap behind it the network is asked
-for a new frame, and for which time in the gap. Moments are exact fractions of seconds.
+the frame itself is shown, and at which moments of the gap behind it the network is
+asked for a new frame, and for which time in the gap. Moments are exact fractions of
+seconds.
 
     given frames      |           |           |           |
     constant rate     0    x    x |  x    x   |0   x    x |        0: within a hundredth
                                                                    of a gap: kept
 
-A frame that falls within a hundredth of a gap beside a given one is that one, untouched.
-Over a scene cut nothing is made: the frame before it stays until the next scene begins.
+A frame that falls within a hundredth of a gap beside a given one is that one,
+untouched. Over a scene cut nothing is made: the frame before it stays until the next
+scene begins.
 """
 
 from collections.abc import Iterator
@@ -55,7 +57,7 @@ class Rate(Protocol):
         """Places the frame that appears at `time` and is shown for `duration`."""
 
     def end(self, end: Fraction) -> Fraction:
-        """When the last output frame disappears, if the last given one does at `end`."""
+        """When the last output frame disappears, given when the last input does."""
 
     def expected(self, frames: int, duration: Fraction) -> int:
         """How many output frames so many given ones become."""
@@ -111,7 +113,7 @@ class Constant:
     """
 
     def __init__(self, fps: Fraction, given_fps: Fraction):
-        self.fps = fps
+        self.fps = fps = Fraction(fps)
         self.only_half = (2 * given_fps / fps).denominator == 1
         self._begin: Fraction | None = None
         self._next = 0

@@ -107,7 +107,9 @@ def output_size(
             raise VideoError(
                 f"--scale must be from 1 to {largest}. Received: {float(scale):g}"
             )
-        return most if scale == largest else (_even(width * scale), _even(height * scale))
+        return (
+            most if scale == largest else (_even(width * scale), _even(height * scale))
+        )
     if size is None:
         return most
     if size.width is None:
