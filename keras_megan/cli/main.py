@@ -13,12 +13,11 @@ is whole; 130 interrupted (run `megan upscale` again to continue).
 
 import argparse
 import os
-import signal
 import sys
-from types import FrameType
 
 from keras_megan.cli.commands import COMMANDS
 from keras_megan.errors import ExplainedError
+from keras_megan.interrupts import heeding_signals
 from keras_megan.version import __version__
 
 INTERRUPTED = 130
@@ -66,12 +65,19 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     # Only the module of the command that was asked for is loaded.
     name = next((text for text in arguments if text in COMMANDS), "")
-    parsed = build_parser(name).parse_args(arguments)
+    with heeding_signals():
+        try:
+            return _run(build_parser(name).parse_args(arguments))
+        except KeyboardInterrupt:
+            advice = ""
+            if name == "upscale":
+                advice = " Run the same command again to continue."
+            print(f"megan: interrupted.{advice}", file=sys.stderr)
+            return INTERRUPTED
+
+
+def _run(parsed: argparse.Namespace) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
-        earlier = signal.signal(signal.SIGTERM, _interrupt)
-    except ValueError:  # not in the main thread, where signals do not arrive
-        earlier = None
     try:
         code = parsed.run(parsed) or 0
         sys.stdout.flush()
@@ -79,20 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ExplainedError as error:
         print(f"megan: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        advice = ""
-        if parsed.command == "upscale":
-            advice = " Run the same command again to continue."
-        print(f"megan: interrupted.{advice}", file=sys.stderr)
-        return INTERRUPTED
     except BrokenPipeError:
         # Who read our lines has had enough (`megan info clip.mp4 | head -1`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    finally:
-        if earlier is not None:
-            signal.signal(signal.SIGTERM, earlier)
-
-
-def _interrupt(signal_number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -25,6 +25,7 @@ from typing import Protocol
 
 import numpy as np
 
+from keras_megan.interrupts import check_interrupts
 from keras_megan.video.errors import VideoError, reading, writing
 from keras_megan.video.io.assemble import Beside, assemble_images
 from keras_megan.video.io.codecs import Codec, choose_codec
@@ -235,8 +236,8 @@ def check_job(source: Path, output: Path, options: UpscaleOptions) -> Job:
     Raises:
         VideoError: If not.
     """
-    codec = choose_codec(output, options.codec, options.crf)
     _check_output(source, output, options.force)
+    codec = choose_codec(output, options.codec, options.crf)
     clip = open_clip(
         source,
         options.rate,
@@ -378,6 +379,7 @@ def _run(
         BackgroundWriter(write, depth) as background,
     ):
         for task in tasks:
+            check_interrupts()
             first = task.first_output
             if journal.has_frames(range(first, first + len(task.shots))):
                 continue

@@ -112,7 +112,6 @@ CODECS = {
             {"b:v": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"},
             preset="cpu-used",
             presets=tuple(map(str, range(9))),
-            deep_format="yuv420p10le",
         ),
         Codec(
             "av1",

@@ -26,8 +26,8 @@ from keras_megan.video.io.wholeness import Structure, structure
 
 # Formats whose header declares the duration; elsewhere FFmpeg can only estimate it.
 _DECLARING_FORMATS = {"mov", "mp4", "matroska", "webm", "avi", "flv", "asf"}
-# Formats that lose packets on their way: holes show as gaps in time.
-_BROADCAST_FORMATS = {"mpegts", "mpeg"}
+# Formats whose header declares the number of frames.
+_COUNTING_FORMATS = {"mov", "mp4", "avi"}
 _SLACK = Fraction(1, 20)  # seconds by which honest headers are rounded
 ADVICE = (
     "Fetch it again or repair it first, or take what is there with --allow-damaged."
@@ -99,23 +99,35 @@ def weigh(
     declaring = bool(formats & _DECLARING_FORMATS)
     form = structure(path, container.format.name)
     span = spans[stream.index]
-    claims = list(_durations(container, stream, spans, tagged)) if declaring else []
-    unmet = _unmet(stream, span, claims, rate)
+    claims = (
+        list(_durations(container, stream, spans, rate, tagged)) if declaring else []
+    )
+    unmet = _unmet(stream, span, claims, 2 / rate + _SLACK)
     notes, doubts, losses = [], [], []
     if span.damaged:
         losses.append(f"{span.damaged} of its packets are damaged")
-    counted = 0 < stream.frames <= span.stored and not unmet and not span.damaged
+    in_header = bool(formats & _COUNTING_FORMATS)
+    counted = (
+        in_header
+        and 0 < stream.frames <= span.stored
+        and not unmet
+        and not span.damaged
+    )
+    whole = counted or form is Structure.WHOLE
     if form in (Structure.CUT, Structure.BROKEN) and not counted:
         losses.append(form.value)
     if unmet and form is Structure.WHOLE and not losses and _all_decodes(path, span):
-        notes.append(
-            f"'{path}': {unmet[0]}; nothing is missing between, so it is used."
-        )
+        notes.append(f"'{path}': {unmet[0]}, but what there is, is not damaged.")
     elif unmet:
         losses.append(unmet[0])
     if losses and not allow_damaged:
         raise VideoError(
             f"'{path}' is damaged or cut short: {'; '.join(losses)}. {ADVICE}"
+        )
+    if span.stored > span.shown:
+        notes.append(
+            f"'{path}' tells players not to show {span.stored - span.shown} of its "
+            "frames: they are left out."
         )
     notes += [f"'{path}' is damaged: {loss}." for loss in losses]
     if form is Structure.UNKNOWN and not claims:
@@ -123,7 +135,11 @@ def weigh(
             f"'{path}' does not say where it ends ({container.format.name}): if its "
             "end is missing, nothing can tell."
         )
-    gaps = _gaps(span.times) if formats & _BROADCAST_FORMATS else 0
+    own = claims if len(spans) == 1 else claims[:-1]  # not what sound may have decided
+    nearly = [] if whole else _unmet(stream, span, own, Fraction(3, 5) / rate)
+    if nearly and not losses:
+        doubts.append(f"'{path}': {nearly[0]}: its last frames may be missing.")
+    gaps = 0 if whole else _gaps(span.times)
     if gaps:
         doubts.append(
             f"'{path}' has {gaps} gaps in time: frames may have been lost there."
@@ -133,34 +149,37 @@ def weigh(
     return tuple(notes), tuple(doubts)
 
 
-def _durations(container, stream, spans, tagged) -> Iterator[tuple[Fraction, ...]]:
+def _durations(
+    container, stream, spans, rate, tagged
+) -> Iterator[tuple[Fraction, ...]]:
     """Yields (start, end of the data, declared duration) in seconds."""
     base, span = stream.time_base, spans[stream.index]
     if span.end is None:
         return
     begin = (stream.start_time or 0) * base
+    ends = {
+        index: each.end * container.streams[index].time_base
+        for index, each in spans.items()
+        if each.end is not None
+    }
+    if span.end == span.last:  # its packets do not say how long they are shown
+        ends[stream.index] += 1 / rate
     if stream.duration:
-        yield begin, span.end * base, stream.duration * base
+        yield begin, ends[stream.index], stream.duration * base
     if tagged is not None:
-        yield begin, span.end * base, tagged
+        yield begin, ends[stream.index], tagged
     if container.duration and container.duration > 0:
-        ends = [
-            spans[s.index].end * s.time_base
-            for s in container.streams
-            if spans[s.index].end is not None
-        ]
         begin = Fraction(container.start_time or 0, av.time_base)
-        yield begin, max(ends), Fraction(container.duration, av.time_base)
+        yield begin, max(ends.values()), Fraction(container.duration, av.time_base)
 
 
-def _unmet(stream, span: Span, claims, rate: Fraction) -> list[str]:
-    """The claims that the packets do not fulfil, as clauses."""
+def _unmet(stream, span: Span, claims, slack: Fraction) -> list[str]:
+    """The claims that the packets miss by more than `slack` seconds, as clauses."""
     found = []
     if span.stored < stream.frames:
         found.append(
             f"its header declares {stream.frames} frames, its data hold {span.stored}"
         )
-    slack = 2 / rate + _SLACK
     for begin, end, declared in claims:
         # Pieces cut out of a longer clip count from its start or from their own.
         reached = max(end, end - begin)
@@ -197,4 +216,4 @@ def _gaps(times: array) -> int:
     usual = sorted(steps)[len(steps) // 2]
     unusual = sum(step > 1.6 * usual for step in steps)
     # Where times are uneven throughout, gaps say nothing.
-    return unusual if unusual <= len(steps) // 10 else 0
+    return unusual if unusual <= max(2, len(steps) // 10) else 0

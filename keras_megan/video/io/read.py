@@ -159,7 +159,7 @@ class VideoFile:
         self._check_end(count, info.end - shown_to)
         silent = info.num_frames - count
         in_pairs = abs(info.num_frames - 2 * count) <= 2  # a packet for each field
-        if silent > 2 and not in_pairs and info.codec not in _WITH_HIDDEN_FRAMES:
+        if silent > 0 and not in_pairs and info.codec not in _WITH_HIDDEN_FRAMES:
             self.doubts.append(
                 f"'{self.path}': {silent} of {info.num_frames} packets gave no "
                 "picture; a clip that begins in the middle of a take is like that."

@@ -64,6 +64,8 @@ _IN_SEGMENT = {
     *(0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1043A770, 0x1941A469, 0x1254C367),
     *(_CUES, 0xEC, 0xBF, _CLUSTER),
 }
+# What may stand in a cluster: time, blocks, groups of blocks, positions, padding.
+_IN_CLUSTER = {0xE7, 0xA3, 0xA0, 0xA7, 0xAB, 0xEC, 0xBF, 0x5854}
 
 
 def _ebml_number(file: BinaryIO, keep_marker: bool) -> int | None:
@@ -110,12 +112,25 @@ def _matroska(file: BinaryIO, size: int) -> Structure:
             # Only an index at the end is cut off: no picture stands behind it.
             past = clusters and (indexed or element == _CUES)
             return Structure.WHOLE if past else Structure.CUT
+        end = file.tell() + length
+        if element == _CLUSTER and not _cluster_is_whole(file, end):
+            return Structure.BROKEN
         clusters |= element == _CLUSTER
         indexed |= clusters and element == _CUES
-        file.seek(length, os.SEEK_CUR)
+        file.seek(end)
     if declared is not None and declared > size and not indexed:
         return Structure.CUT
     return Structure.UNKNOWN if declared is None else Structure.WHOLE
+
+
+def _cluster_is_whole(file: BinaryIO, end: int) -> bool:
+    """Whether the elements of a cluster follow each other up to its very end."""
+    while file.tell() < end:
+        element, length = _ebml_number(file, True), _ebml_number(file, False)
+        if element not in _IN_CLUSTER or length is None or length < 0:
+            return False
+        file.seek(length, os.SEEK_CUR)
+    return file.tell() == end
 
 
 # === MP4 and QuickTime: boxes one after another ===
@@ -241,16 +256,41 @@ def _asf(file: BinaryIO, size: int) -> Structure:
     broadcast = header[at + 88] & 1
     if broadcast or declared == 0:
         return Structure.UNKNOWN
-    return Structure.CUT if declared > size else Structure.WHOLE
+    return Structure.CUT if declared > size else Structure.UNKNOWN
 
 
-# === Formats with a mark at their end ===
+# === GIF: blocks of sub-blocks, up to a trailer ===
 
 
 @walks("gif")
-def _trailer(file: BinaryIO, size: int) -> Structure:
-    file.seek(max(0, size - 16))
-    return Structure.WHOLE if b"\x3b" in file.read() else Structure.CUT
+def _gif(file: BinaryIO, size: int) -> Structure:
+    head = file.read(13)
+    if len(head) < 13:
+        return Structure.CUT
+    file.seek(_colour_table(head[10]), os.SEEK_CUR)
+    while (mark := file.read(1)) not in (b"", b"\x3b"):
+        if mark == b"\x21":  # an extension with its kind
+            file.read(1)
+        elif mark == b"\x2c":  # an image, its colours, the size of its codes
+            place = file.read(9)
+            if len(place) < 9:
+                return Structure.CUT
+            file.seek(_colour_table(place[8]) + 1, os.SEEK_CUR)
+        else:
+            return Structure.BROKEN
+        while length := file.read(1):
+            if length == b"\0":
+                break
+            file.seek(length[0], os.SEEK_CUR)
+    return Structure.WHOLE if mark else Structure.CUT
+
+
+def _colour_table(flags: int) -> int:
+    """Bytes of the colour table that these flags announce."""
+    return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+# === Formats with a mark at their end ===
 
 
 @walks("mpeg")
