@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from keras_megan.net2net.gradients import summed_gradients
+from keras_megan.net2net.pruning.gradients import summed_gradients
 
 from keras_megan import net2net
 from keras_megan.net2net.optimizer_state import (
