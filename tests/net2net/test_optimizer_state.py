@@ -8,13 +8,13 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from keras_megan.net2net.pruning.gradients import summed_gradients
 
 from keras_megan import net2net
 from keras_megan.net2net.optimizer_state import (
     OptimizerTransferError,
     gradient_power,
 )
+from keras_megan.net2net.pruning.gradients import summed_gradients
 from tests.net2net.helpers import random_inputs, randomize, run
 from tests.net2net.motifs import MOTIFS
 

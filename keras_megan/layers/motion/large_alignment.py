@@ -25,8 +25,8 @@ Processing, IEEE ASSP 1981.
 import keras
 from keras import ops
 
-from keras_megan.layers.bilinear_upsampling import BilinearUpsampling
 from keras_megan.layers.mobile_operations import uses_mobile_operations
+from keras_megan.layers.pixels.bilinear_upsampling import BilinearUpsampling
 
 TILE = 32
 #: Large pixels by which displacements may differ from their tile's middle one.

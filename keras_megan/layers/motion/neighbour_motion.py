@@ -9,8 +9,8 @@ from keras import layers
 
 from keras_megan.layers.composite import Composite
 from keras_megan.layers.frames import SelectFrames
-from keras_megan.layers.motion_field import MotionField
-from keras_megan.layers.pyramid_alignment import FeaturePyramid
+from keras_megan.layers.motion.motion_field import MotionField
+from keras_megan.layers.motion.pyramid_alignment import FeaturePyramid
 
 SLOPE = 0.1
 

@@ -31,7 +31,7 @@ module and its purpose; the equations are this project's reconstruction.
 import keras
 from keras import layers, ops
 
-from keras_megan.layers.adaptive_pooling import adaptive_average_pool
+from keras_megan.layers.attention.adaptive_pooling import adaptive_average_pool
 from keras_megan.layers.composite import Composite
 from keras_megan.layers.frames import channels_to_frames, frames_to_channels
 

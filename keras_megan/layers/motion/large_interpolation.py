@@ -20,12 +20,12 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_megan.layers.bilinear_upsampling import BilinearUpsampling
 from keras_megan.layers.composite import Composite
-from keras_megan.layers.frame_interpolation import LEAST_WEIGHT, share_inside
-from keras_megan.layers.large_alignment import LargeAlignment
-from keras_megan.layers.reconstruction import SCALE, PixelShuffle
-from keras_megan.layers.window_alignment import WindowAlignment
+from keras_megan.layers.motion.frame_interpolation import LEAST_WEIGHT, share_inside
+from keras_megan.layers.motion.large_alignment import LargeAlignment
+from keras_megan.layers.motion.window_alignment import WindowAlignment
+from keras_megan.layers.pixels.bilinear_upsampling import BilinearUpsampling
+from keras_megan.layers.pixels.reconstruction import SCALE, PixelShuffle
 
 SLOPE = 0.1
 #: Times are kept this far from both ends, where the odds of the mask are infinite.

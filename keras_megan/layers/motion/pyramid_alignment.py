@@ -22,9 +22,9 @@ cascading: Xiang et al., Zooming Slow-Mo, CVPR 2020 (arXiv:2002.11616).
 import keras
 from keras import layers
 
-from keras_megan.layers.bilinear_upsampling import BilinearUpsampling
 from keras_megan.layers.composite import Composite
-from keras_megan.layers.deformable_conv2d import DeformableConv2D
+from keras_megan.layers.motion.deformable_conv2d import DeformableConv2D
+from keras_megan.layers.pixels.bilinear_upsampling import BilinearUpsampling
 
 SLOPE = 0.1
 

@@ -29,10 +29,10 @@ Sources: coarse-to-fine refinement: Ranjan and Black, SPyNet, CVPR 2017
 import keras
 from keras import layers, ops
 
-from keras_megan.layers.bilinear_upsampling import BilinearUpsampling
 from keras_megan.layers.composite import Composite
 from keras_megan.layers.mobile_operations import uses_mobile_operations
-from keras_megan.layers.window_alignment import WindowAlignment
+from keras_megan.layers.motion.window_alignment import WindowAlignment
+from keras_megan.layers.pixels.bilinear_upsampling import BilinearUpsampling
 
 SLOPE = 0.1
 CORRELATION_RADIUS = 2

@@ -27,8 +27,8 @@ from keras import layers, ops
 
 from keras_megan.layers.composite import Composite
 from keras_megan.layers.frames import SelectFrames
-from keras_megan.layers.motion_field import MotionField, SampleBothSides
-from keras_megan.layers.pyramid_alignment import FeaturePyramid, PyramidAlignment
+from keras_megan.layers.motion.motion_field import MotionField, SampleBothSides
+from keras_megan.layers.motion.pyramid_alignment import FeaturePyramid, PyramidAlignment
 
 SLOPE = 0.1
 # Where neither side sees a pixel, the blend's weights sum to nearly nothing.

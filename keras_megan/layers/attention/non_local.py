@@ -25,7 +25,7 @@ import math
 import keras
 from keras import layers, ops
 
-from keras_megan.layers.adaptive_pooling import adaptive_average_pool
+from keras_megan.layers.attention.adaptive_pooling import adaptive_average_pool
 from keras_megan.layers.composite import Composite
 
 POOLS = ("pyramid", "full")

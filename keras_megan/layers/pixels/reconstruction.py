@@ -22,7 +22,7 @@ from keras import layers, ops
 
 from keras_megan.layers.composite import Composite
 from keras_megan.layers.mobile_operations import uses_mobile_operations
-from keras_megan.layers.residual_block import ResidualBlock
+from keras_megan.layers.pixels.residual_block import ResidualBlock
 
 SCALE = 4
 SLOPE = 0.1

@@ -12,9 +12,9 @@ Source: residual network without normalisation: Lim et al., EDSR, CVPRW 2017
 import keras
 from keras import layers
 
-from keras_megan.layers.bilinear_upsampling import BilinearUpsampling
 from keras_megan.layers.composite import Composite
-from keras_megan.layers.reconstruction import SCALE, Reconstruction
+from keras_megan.layers.pixels.bilinear_upsampling import BilinearUpsampling
+from keras_megan.layers.pixels.reconstruction import SCALE, Reconstruction
 
 SLOPE = 0.1
 
