@@ -64,8 +64,8 @@ class LargeAlignment(keras.layers.Layer):
             )
         if uses_mobile_operations():
             raise ValueError(
-                "Large frames are moved by gathers, which mobile GPUs lack. Export this "
-                "network for the CPU, or another for GPUs: megan_mobile, megan_nano."
+                "Large frames are moved by gathers, which mobile GPUs lack. Export "
+                "this network for the CPU, or megan_mobile or megan_nano for GPUs."
             )
         reach = float(self.reach)
         flow = ops.clip(ops.cast(flow, "float32"), -reach, reach)
