@@ -25,6 +25,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
 import time
 
 from keras_megan.files import write_json, write_whole
@@ -160,16 +161,16 @@ def run_all(options, names):
         some = waiting[: options.at_once]
         command = [sys.executable, "-m", "benchmarks.net2net_hub_coverage", "--child"]
         command += ["--sources", options.sources, *some]
-        limit = options.timeout * len(some)
-        try:
-            done = subprocess.run(
-                command, stdout=subprocess.PIPE, text=True, timeout=limit, check=False
-            )
-            lines = done.stdout.splitlines()
-        except subprocess.TimeoutExpired as expired:
-            lines = (expired.stdout or b"").decode().splitlines()
-        rows = [json.loads(x[len(_RESULT) :]) for x in lines if x.startswith(_RESULT)]
-        yield from rows
+        rows = []
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        timer = threading.Timer(options.timeout * len(some), child.kill)
+        timer.start()
+        for line in child.stdout:
+            if line.startswith(_RESULT):
+                rows.append(json.loads(line[len(_RESULT) :]))
+                yield rows[-1]
+        child.wait()
+        timer.cancel()
         if len(rows) < len(some):
             why = f"stopped, or more than {options.timeout} s a model"
             yield {"model": some[len(rows)], "status": "crash", "why": why}
