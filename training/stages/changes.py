@@ -41,14 +41,14 @@ class Change:
         options: The policy's arguments, as in `keras_megan.net2net`.
         noise: On what copies of units receive, relative to the weights'; see
             `keras_megan.net2net.Plan.apply`.
-        importance: For pruning by what units do on data: function (inputs) -> an
-            importance of `keras_megan.net2net`, with inputs a float32 batch of the
-            network's input. None: the policy's default.
+        importance: For pruning: the name of an importance of `keras_megan.net2net`; or,
+            by what units do on data, function (inputs) -> an importance, with inputs a
+            float32 batch of the network's input. None: the policy's default.
     """
 
     policy: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    importance: Callable[[Any], Any] | None = None
+    importance: Callable[[Any], Any] | str | None = None
     noise: float = 0.0
 
     def plan(self, model: keras.Model, inputs: Callable[[], Any]):
@@ -62,8 +62,10 @@ class Change:
             TrainingError: If the network cannot be changed like this.
         """
         options = dict(self.options)
-        if self.importance is not None:
+        if callable(self.importance):
             options["importance"] = self.importance(inputs())
+        elif self.importance is not None:
+            options["importance"] = self.importance
         try:
             return POLICIES[self.policy](model, **options)
         except (ValueError, TypeError, KeyError) as error:
@@ -91,7 +93,7 @@ def deepen(**options) -> Change:
     return Change("deepen", options)
 
 
-def prune(importance: Callable[[Any], Any] | None = None, **options) -> Change:
+def prune(importance: Callable[[Any], Any] | str | None = None, **options) -> Change:
     """Fewer channels; other arguments as `keras_megan.net2net.prune`."""
     return Change("prune", options, importance)
 
