@@ -3,9 +3,9 @@
     python -m benchmarks.containers --pairs 300 --seed 1
 
 Makes short clips with a random video codec, up to two sound codecs at odd rates and
-layouts, and a container that takes them, upscales each into a random kind of output, and
-looks at the result: all frames, all sound (to a tenth of a second), or a note that says
-what is missing. A stand-in for the network repeats pixels, so that only files are tried.
+layouts, and a container that takes them, upscales each into a random kind of output,
+and looks at the result: all frames, all sound (to a tenth of a second), or a note that
+says what is missing. A stand-in for the network repeats pixels: only files are tried.
 Prints each job that is lost and a table; with the same seed the same pairs come.
 """
 
@@ -170,10 +170,8 @@ def try_pair(folder: Path, chooser: random.Random) -> tuple[str, str]:
     after = heard(output)
     explained = [n for n in listener.notes if "Left out" in n or "trying with" in n]
     if len(after) + len(explained) < len(before):
-        return (
-            "wrong",
-            f"{name}: {len(after)} of {len(before)} tracks: {listener.notes}",
-        )
+        counts = f"{len(after)} of {len(before)} tracks"
+        return "wrong", f"{name}: {counts}: {listener.notes}"
     longest = max(before, default=0)
     if after and not explained and abs(max(after) - longest) > 0.1:
         return "wrong", f"{name}: {max(after):.2f} of {longest:.2f} s of sound"

@@ -9,8 +9,8 @@ ways: an error of one line that names the file; a result with every frame that t
 clip has; or a shorter one that is doubted in a note (exit code 2). A frame that decodes
 to a wrong picture without the decoder noticing cannot be told from the file.
 
-Each job runs in a process that is started for some of them and ended if it hangs. Prints
-a line with its seed for each file that goes wrong, and a table.
+Jobs run in a process that is started for some of them and ended if one hangs. Prints a
+line with its seed for each file that goes wrong, and a table.
 """
 
 import argparse
@@ -92,7 +92,7 @@ DAMAGES = (flip, cut, blank, drop, repeat, swap, flip_header, flip_tail)
 
 
 def damaged(folder: Path, seed: int) -> tuple[Path, str, str]:
-    """Writes the damaged file of a seed. Returns it, its original's name, the damage."""
+    """Writes the damaged file of a seed; returns it, the whole one, the damage."""
     chooser = random.Random(seed)
     name = chooser.choice(list(CLIPS))
     damage = chooser.choice(DAMAGES)

@@ -1,8 +1,9 @@
 """Ctrl-C and SIGTERM end a program at once, wherever they meet it.
 
-Python turns a signal into an exception at whatever line it happens to be in. While large
-libraries load, that line may stand in a callback from C++ or under a bare `except:`, and
-the exception is lost. So the signal is also remembered, and long work asks:
+Python turns a signal into an exception at whatever line it happens to be in. While
+large libraries load, that line may stand in a callback from C++ or under a bare
+`except:`, and the exception is lost. So the signal is also remembered, and long work
+asks:
 
     with heeding_signals():
         ...
@@ -22,11 +23,13 @@ _asked = threading.Event()
 def heeding_signals() -> Iterator[None]:
     """Ctrl-C and SIGTERM raise `KeyboardInterrupt` in the block, and are remembered.
 
-    A shell lets what it starts in the background ignore Ctrl-C; that is respected.
+    A shell lets what it starts in the background ignore Ctrl-C; that is respected. In
+    another than the main thread, where signals do not arrive, nothing is changed.
     """
     _asked.clear()
     before = {}
-    for number in _SIGNALS:
+    main = threading.current_thread() is threading.main_thread()
+    for number in _SIGNALS if main else ():
         if signal.getsignal(number) is not signal.SIG_IGN:
             before[number] = signal.signal(number, _interrupt)
     try:

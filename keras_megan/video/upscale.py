@@ -255,6 +255,7 @@ def check_job(source: Path, output: Path, options: UpscaleOptions) -> Job:
 def run_job(job: Job, runner: Runner, reporter: Reporter | None = None) -> Summary:
     """Does a job that `check_job` found possible. See `upscale`."""
     began = time.monotonic()
+    check_interrupts()  # while the network was loaded
     reporter = _Noting(reporter or _Silent())
     output, options, codec, clip = job.output, job.options, job.codec, job.clip
     info = clip.info

@@ -29,6 +29,7 @@ _DECLARING_FORMATS = {"mov", "mp4", "matroska", "webm", "avi", "flv", "asf"}
 # Formats whose header declares the number of frames.
 _COUNTING_FORMATS = {"mov", "mp4", "avi"}
 _SLACK = Fraction(1, 20)  # seconds by which honest headers are rounded
+_NEARLY = Fraction(3, 5)  # of a frame: less is missing than one
 ADVICE = (
     "Fetch it again or repair it first, or take what is there with --allow-damaged."
 )
@@ -96,24 +97,16 @@ def weigh(
         VideoError: If something is missing, unless `allow_damaged`.
     """
     formats = set(container.format.name.split(","))
-    declaring = bool(formats & _DECLARING_FORMATS)
     form = structure(path, container.format.name)
     span = spans[stream.index]
-    claims = (
-        list(_durations(container, stream, spans, rate, tagged)) if declaring else []
-    )
+    claims = []
+    if formats & _DECLARING_FORMATS:
+        claims = list(_durations(container, stream, spans, rate, tagged))
     unmet = _unmet(stream, span, claims, 2 / rate + _SLACK)
-    notes, doubts, losses = [], [], []
+    counted = bool(formats & _COUNTING_FORMATS) and _has_all(stream, span) and not unmet
+    notes, losses = [], []
     if span.damaged:
         losses.append(f"{span.damaged} of its packets are damaged")
-    in_header = bool(formats & _COUNTING_FORMATS)
-    counted = (
-        in_header
-        and 0 < stream.frames <= span.stored
-        and not unmet
-        and not span.damaged
-    )
-    whole = counted or form is Structure.WHOLE
     if form in (Structure.CUT, Structure.BROKEN) and not counted:
         losses.append(form.value)
     if unmet and form is Structure.WHOLE and not losses and _all_decodes(path, span):
@@ -124,29 +117,40 @@ def weigh(
         raise VideoError(
             f"'{path}' is damaged or cut short: {'; '.join(losses)}. {ADVICE}"
         )
+    notes += [f"'{path}' is damaged: {loss}." for loss in losses]
     if span.stored > span.shown:
         notes.append(
             f"'{path}' tells players not to show {span.stored - span.shown} of its "
             "frames: they are left out."
         )
-    notes += [f"'{path}' is damaged: {loss}." for loss in losses]
-    if form is Structure.UNKNOWN and not claims:
-        doubts.append(
-            f"'{path}' does not say where it ends ({container.format.name}): if its "
-            "end is missing, nothing can tell."
-        )
-    own = claims if len(spans) == 1 else claims[:-1]  # not what sound may have decided
-    nearly = [] if whole else _unmet(stream, span, own, Fraction(3, 5) / rate)
-    if nearly and not losses:
-        doubts.append(f"'{path}': {nearly[0]}: its last frames may be missing.")
-    gaps = 0 if whole else _gaps(span.times)
-    if gaps:
-        doubts.append(
-            f"'{path}' has {gaps} gaps in time: frames may have been lost there."
-        )
+    doubts = []
+    if not (counted or form is Structure.WHOLE):
+        # What sound may have decided is no claim about the pictures.
+        own = claims if len(spans) == 1 else claims[:-1]
+        nearly = [] if losses else _unmet(stream, span, own, _NEARLY / rate)
+        doubts = list(_doubts(container.format.name, bool(claims), nearly, span))
+        doubts = [f"'{path}' {doubt}" for doubt in doubts]
     if allow_damaged:
         return (*notes, *doubts), ()
     return tuple(notes), tuple(doubts)
+
+
+def _has_all(stream, span: Span) -> bool:
+    return 0 < stream.frames <= span.stored and not span.damaged
+
+
+def _doubts(name: str, claims: bool, nearly: list[str], span: Span) -> Iterator[str]:
+    """Why it is not certain that all is there, as clauses that follow a name."""
+    if not claims:
+        yield (
+            f"does not say where it ends ({name}): if its end is missing, nothing can "
+            "tell."
+        )
+    if nearly:
+        yield f"may lack its last frames: {nearly[0]}."
+    gaps = _gaps(span.times)
+    if gaps:
+        yield f"has {gaps} gaps in time: frames may have been lost there."
 
 
 def _durations(
