@@ -31,7 +31,7 @@ def run(path: Path) -> None:
     """
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
-        NotebookClient(
+        client = NotebookClient(
             notebook,
             # Sockets in the folder, not ports that something else may take.
             km=AsyncKernelManager(
@@ -39,9 +39,9 @@ def run(path: Path) -> None:
             ),
             timeout=TIMEOUT,
             resources={"metadata": {"path": folder}},
-        ).execute(
-            stderr=subprocess.DEVNULL
-        )  # a failed cell's traceback is in the error
+        )
+        # What a failed cell says is in the error.
+        client.execute(stderr=subprocess.DEVNULL)
 
 
 def main(names: list[str]) -> int:
