@@ -27,7 +27,10 @@ from keras import ops
 from rich.console import Console
 from rich.table import Table
 
-from keras_megan.layers.deformable_conv2d import DeformableConv2D, deformable_conv2d
+from keras_megan.layers.motion.deformable_conv2d import (
+    DeformableConv2D,
+    deformable_conv2d,
+)
 
 TAPS = 9
 

@@ -115,7 +115,11 @@ def _define_flags() -> None:
     flags.DEFINE_list(
         "precision", ["fp32", "fp16"], f"Precisions: {', '.join(PRECISION_NAMES)}."
     )
-    flags.DEFINE_list("target", list(TARGETS), "Runtimes to make files for: cpu, gpu.")
+    flags.DEFINE_list(
+        "target",
+        ["cpu", "gpu"],
+        f"Runtimes to make files for: {', '.join(TARGETS)}.",
+    )
     flags.DEFINE_list(
         "interface", ["float32"], "Types of a file's input and output: float32, uint8."
     )

@@ -10,17 +10,21 @@
 `keras_megan.layers` holds the network's stages, `keras_megan.net2net` grows and prunes
 any Keras model, `keras_megan.video` reads, upscales and writes files (it needs
 ``pip install keras_megan[video]``).
+
+Importing this registers all layers with Keras (`registration` says how), but loads
+nothing that takes long: each of the names below is loaded when it is first used.
 """
 
 import importlib
+from typing import TYPE_CHECKING, Any
 
-from keras_megan.quiet import load_keras
+from keras_megan.registration import register_with_keras
+from keras_megan.version import __version__
 
-load_keras()  # without start-up messages where TF_CPP_MIN_LOG_LEVEL asks for that
-
-from keras_megan import classifiers, layers, losses, metrics, net2net  # noqa: E402
-from keras_megan.megan import MEGAN  # noqa: E402
-from keras_megan.version import __version__  # noqa: E402
+if TYPE_CHECKING:
+    from keras_megan import classifiers, layers, losses, metrics, net2net
+    from keras_megan.megan import MEGAN
+    from keras_megan.video.api import upscale
 
 __all__ = [
     "MEGAN",
@@ -32,12 +36,23 @@ __all__ = [
     "net2net",
     "upscale",
 ]
+_MODULES = {
+    *("classifiers", "imaging", "layers", "losses", "metrics", "net2net", "presets"),
+    "video",
+}
+_OBJECTS = {"MEGAN": "keras_megan.megan", "upscale": "keras_megan.video.api"}
 
 
-def __getattr__(name: str):
-    # These need the packages of the extra "video", so they are loaded when asked for.
-    if name == "upscale":
-        return importlib.import_module("keras_megan.video.upscale").upscale
-    if name in ("video", "imaging", "presets"):
+def __getattr__(name: str) -> Any:
+    if name in _OBJECTS:
+        return getattr(importlib.import_module(_OBJECTS[name]), name)
+    if name in _MODULES:
         return importlib.import_module(f"keras_megan.{name}")
     raise AttributeError(f"module 'keras_megan' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES, *_OBJECTS})
+
+
+register_with_keras()

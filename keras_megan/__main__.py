@@ -2,7 +2,7 @@
 
 import sys
 
-from keras_megan.cli import main
+from keras_megan.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

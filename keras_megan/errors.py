@@ -24,6 +24,8 @@ _REASONS = {
     errno.ENOTDIR: "part of the path is a file, not a folder",
     errno.EISDIR: "it is a folder",
     errno.ENOSPC: "the disk is full",
+    errno.ENAMETOOLONG: "its name is too long for this disk",
+    errno.EPERM: "operation not permitted",
     errno.EFBIG: "the file grew beyond the size limit set for this process or disk",
     errno.EDQUOT: "the disk quota is used up",
 }

@@ -1,6 +1,6 @@
 """Trains what a recipe describes.
 
-    python -m training.train --recipe training/recipes/edge_scratch.py \
+    python -m training.train --recipe training/recipes/mobile_scratch.py \
         --data SHARDS --validation CLIPS --out RUN
 
 SHARDS come from ``training.prepare``; CLIPS is a folder of videos or frame folders.

@@ -31,7 +31,11 @@ from keras_megan.video.models.artefact import ArtefactInfo, with_info
 from keras_megan.video.tiles import to_uint8
 
 #: Which runtimes a file for a target must be right on.
-RUNTIMES_OF = {"cpu": ("cpu",), "gpu": ("gpu", "cpu")}
+RUNTIMES_OF = {
+    "cpu": ("cpu",),
+    "gpu": ("gpu", "cpu"),
+    "web": ("webgpu", "wasm"),
+}
 #: Windows that int8 is calibrated on.
 CALIBRATED = 12
 
@@ -119,25 +123,27 @@ class Workshop:
         row = Row(
             file=variant.file_name(settings, subject.name),
             precision=variant.precision,
-            target=variant.target,
+            target=", ".join(variant.targets),
             interface=variant.interface,
         )
         precision = PRECISIONS[variant.precision]
         uint8 = variant.interface == "uint8"
         tensors = map(to_uint8, self.calibration) if uint8 else self.calibration
         try:
-            traced = self._trace(variant.target == "gpu", uint8)
+            traced = self._trace(variant.graph == "gpu", uint8)
             named = precision.build(traced, subject, tensors)
         except ExportError as error:
             row.message = str(error)
             return row
-        row.findings = lint(named, variant.target)
+        found = (finding for t in variant.targets for finding in lint(named, t))
+        row.findings = list(dict.fromkeys(found))
         row.operations = summary(named).operations
         flatbuffer = self._described(slim(named), variant, precision.words)
         row.file_bytes = len(flatbuffer)
         path = self.folder / row.file
         path.write_bytes(flatbuffer)
-        for runtime in RUNTIMES_OF[variant.target]:
+        wanted = (name for target in variant.targets for name in RUNTIMES_OF[target])
+        for runtime in dict.fromkeys(wanted):
             check, outputs = verify(
                 path,
                 runtime,

@@ -14,6 +14,7 @@ must stay within its precision's budget.
 """
 
 import dataclasses
+import functools
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,12 +23,15 @@ from pathlib import Path
 import numpy as np
 
 from export.build.subjects import Sample, Subject
+from export.verify.browser import run_in_browser
 from export.verify.runtime import run_on_cpu, run_on_gpu, time_on_cpu
 from keras_megan.video.models.litert_runner import available_cpus
 from keras_megan.video.tiles import to_uint8
 
 #: Windows that are run on the GPU: a software driver takes about a minute for one.
 GPU_WINDOWS = 1
+#: Largest error of a browser, whose WebGPU may reorder sums.
+BROWSER_ERROR = 1e-3
 #: Largest difference of bytes, as a share of their range.
 ONE_LEVEL = 1.001 / 255
 
@@ -52,7 +56,7 @@ class Check:
     """One artefact on one runtime.
 
     Attributes:
-        runtime: "cpu" or "gpu".
+        runtime: A key of `RUNTIMES`.
         status: "passed", "failed" or "not done".
         message: Why, in one line.
         largest_error, mean_error: Against Keras, of the outputs' range 0 to 1.
@@ -119,7 +123,52 @@ def _refused(runtime: str, error: Exception) -> Check:
     return Check(runtime, "failed", text)
 
 
-RUNTIMES: dict[str, Callable] = {"cpu": check_on_cpu, "gpu": check_on_gpu}
+def check_in_browser(
+    path: Path, inputs: list[np.ndarray], accelerator: str
+) -> tuple[list | None, Check]:
+    """Runs the file in headless Chromium; what its console says is a failure."""
+    run = run_in_browser(path, inputs, accelerator)
+    if run.status == "no browser":
+        return None, Check(accelerator, "not done", run.message)
+    if run.status != "done":
+        return None, Check(accelerator, "failed", run.message)
+    whole = run.fully_accelerated if accelerator == "webgpu" else None
+    message = "only a part ran on WebGPU; see lint" if whole is False else ""
+    if run.console:
+        text = textwrap.shorten("; ".join(run.console), 400, placeholder=" ...")
+        message = f"the console says: {text}"
+    if message:
+        failed = Check(accelerator, "failed", message, fully_accelerated=whole)
+        return None, failed
+    return list(run.outputs), Check(accelerator, "passed", "", fully_accelerated=whole)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Something that files are run on.
+
+    Attributes:
+        check: (path, inputs) -> outputs, or None if it did not run, and a `Check`.
+        windows: At most so many samples; None: all.
+        largest_error: In place of the budget's, where that is bounded.
+    """
+
+    check: Callable[[Path, list[np.ndarray]], tuple[list | None, Check]]
+    windows: int | None = None
+    largest_error: float | None = None
+
+
+def _browser(accelerator: str) -> Runtime:
+    check = functools.partial(check_in_browser, accelerator=accelerator)
+    return Runtime(check, largest_error=BROWSER_ERROR)
+
+
+RUNTIMES: dict[str, Runtime] = {
+    "cpu": Runtime(check_on_cpu),
+    "gpu": Runtime(check_on_gpu, windows=GPU_WINDOWS),
+    "webgpu": _browser("webgpu"),
+    "wasm": _browser("wasm"),
+}
 
 
 def verify(
@@ -145,12 +194,14 @@ def verify(
     Returns:
         The check, and the outputs; none if it did not run.
     """
-    if runtime == "gpu":
-        samples, expected = samples[:GPU_WINDOWS], expected[:GPU_WINDOWS]
+    chosen = RUNTIMES[runtime]
+    samples, expected = samples[: chosen.windows], expected[: chosen.windows]
+    if budget.largest_error is not None and chosen.largest_error is not None:
+        budget = dataclasses.replace(budget, largest_error=chosen.largest_error)
     inputs = [sample.tensor for sample in samples]
     if uint8:
         inputs = [to_uint8(tensor) for tensor in inputs]
-    outputs, check = RUNTIMES[runtime](path, inputs)
+    outputs, check = chosen.check(path, inputs)
     if outputs is None:
         return check, []
     if uint8:

@@ -10,7 +10,8 @@ held as {"class": "Functional", "config": its graph}; see `presets.architecture`
 
 `from_preset` takes the name of a folder that ships with the package or the path of
 any such folder; `save_to_preset` writes one. The config is data, the weights are
-arrays: loading a preset runs no code that came with it.
+arrays: loading a preset runs no code that came with it. Names and configs can be read
+without loading Keras.
 """
 
 import difflib
@@ -20,12 +21,6 @@ import warnings
 from pathlib import Path
 
 from keras_megan.files import appearing, write_whole
-from keras_megan.presets.architecture import (
-    FUNCTIONAL,
-    build,
-    describe,
-    register_class,
-)
 
 SHIPPED = Path(__file__).parent
 CONFIG = "config.json"
@@ -73,6 +68,8 @@ class Presets:
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
+        from keras_megan.presets.architecture import register_class
+
         register_class(cls)
 
     @classmethod
@@ -104,8 +101,10 @@ def load_preset(preset, load_weights=True, **overrides):
             class, or weights that are missing or whose checksum is not the one the
             config names.
     """
+    from keras_megan.presets.architecture import build
+
     folder = preset_folder(preset)
-    described = _read_config(folder)
+    described = read_config(folder)
     try:
         model = build(described["class"], described["config"], overrides)
     except ValueError as error:
@@ -155,6 +154,8 @@ def save_to_preset(model, folder, description="", card=None):
     Raises:
         ValueError: for any other model, or one with a layer that carries code.
     """
+    from keras_megan.presets.architecture import FUNCTIONAL, describe
+
     class_name, config = describe(model)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -174,7 +175,12 @@ def save_to_preset(model, folder, description="", card=None):
     write_whole(folder / CONFIG, json.dumps(described, indent=indent) + "\n")
 
 
-def _read_config(folder):
+def read_config(folder):
+    """The contents of a preset's config, checked for their kind.
+
+    Raises:
+        ValueError: if it is missing or damaged.
+    """
     path = folder / CONFIG
     try:
         described = json.loads(path.read_text(encoding="utf-8"))

@@ -31,7 +31,9 @@ def reading(path: Path) -> Iterator[None]:
             f"Cannot read '{path}': it is not a video, or it is damaged or cut short. "
             "Check that it plays, or fetch it again."
         ) from error
-    except (OSError, av.error.FFmpegError) as error:
+    except BrokenPipeError:  # not the file: who listens to us has gone
+        raise
+    except (OSError, av.error.FFmpegError, UnicodeError) as error:
         raise VideoError(f"Cannot read '{path}': {reason(error)}.") from error
 
 
@@ -40,5 +42,7 @@ def writing(path: Path) -> Iterator[None]:
     """Turns whatever the writer of `path` raises into a `VideoError` that names it."""
     try:
         yield
+    except BrokenPipeError:  # not the file: who listens to us has gone
+        raise
     except (OSError, av.error.FFmpegError) as error:
         raise VideoError(f"Cannot write '{path}': {reason(error)}.") from error

@@ -1,11 +1,14 @@
-"""How a running job shows itself: a bar, plain lines, or one JSON object a line.
+"""How a running job shows itself: a bar, plain lines, JSON objects, or not at all.
 
 A terminal gets a bar with frames per second and the time left; a pipe or a log file
-gets a line every few seconds; `--json` gets events a program can read. All three hear
-the same four things (`begin`, `advance`, `note`, `done`).
+gets a line every few seconds; `--json` gets events a program can read; `--quiet` says
+nothing. All hear the same things (`opens`, `begin`, `advance`, `note`, `done`).
+
+How long a job will take is said as soon as its first window is through.
 """
 
 import json
+import os
 import sys
 import threading
 import time
@@ -16,6 +19,7 @@ from keras_megan.video.upscale import Summary
 
 _LINE_SECONDS = 5.0
 _EVENT_SECONDS = 1.0
+_FIRST_FRAMES = 7  # after so many the time that is left can be told
 
 
 def clock(seconds: float) -> str:
@@ -40,6 +44,10 @@ class LineReporter:
         self._began = self._shown = 0.0
         self._lock = threading.Lock()
 
+    def opens(self, number: int, total: int, source: str) -> None:
+        """Clip `number` of `total` has its turn."""
+        self.say(f"{number}/{total} {source}")
+
     def begin(self, total: int, done: int) -> None:
         self._total, self._done, self._already = total, done, done
         self._began = self._shown = time.monotonic()
@@ -48,7 +56,8 @@ class LineReporter:
         with self._lock:
             self._done += 1
             now = time.monotonic()
-            if now - self._shown >= self.every:
+            first = self._done - self._already == _FIRST_FRAMES
+            if first or now - self._shown >= self.every:
                 self._shown = now
                 self.show(self._done, self._total, *self._speed(now))
 
@@ -62,7 +71,11 @@ class LineReporter:
         )
 
     def say(self, line: str) -> None:
-        print(line, file=self._stream, flush=True)
+        try:
+            print(line, file=self._stream, flush=True)
+        except BrokenPipeError:
+            # Who listened has gone (`megan upscale --json | head`), the job has not.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
     note = say
 
@@ -84,6 +97,9 @@ class JsonReporter(LineReporter):
     def _event(self, kind: str, **facts) -> None:
         self.say(json.dumps({"event": kind, **facts}))
 
+    def opens(self, number: int, total: int, source: str) -> None:
+        self._event("clip", input=source, number=number, clips=total)
+
     def begin(self, total: int, done: int) -> None:
         super().begin(total, done)
         self._event("begin", frames=total, finished=done)
@@ -102,6 +118,15 @@ class JsonReporter(LineReporter):
 
     def done(self, summary: Summary, output: str) -> None:
         self._event("done", output=output, **asdict(summary))
+
+
+class QuietReporter(LineReporter):
+    """Says nothing."""
+
+    def say(self, line: str) -> None:
+        """Nothing is said."""
+
+    note = say
 
 
 class BarReporter(LineReporter):
@@ -170,8 +195,10 @@ def describe(summary: Summary, output: str) -> str:
     )
 
 
-def choose_reporter(as_json: bool) -> LineReporter:
-    """JSON if asked for, a bar on a terminal, else plain lines."""
+def choose_reporter(as_json: bool, quiet: bool = False) -> LineReporter:
+    """JSON or nothing if asked for, a bar on a terminal, else plain lines."""
     if as_json:
         return JsonReporter()
+    if quiet:
+        return QuietReporter()
     return BarReporter() if sys.stderr.isatty() else LineReporter()

@@ -1,7 +1,8 @@
 """Upscale frames of any size in tiles that fit into memory, without seams.
 
-In: T uint8 frames (T, H, W, 3). Out: 2T-1 uint8 frames (2T-1, sH, sW, 3). In between
-the runner sees tiles of one single size, so it is compiled once:
+In: T uint8 frames (T, H, W, 3). Out: 2T-1 uint8 frames (2T-1, sH, sW, 3). Clips of more
+than 8 bits are uint16 at both ends and float in between. The runner sees tiles of one
+single size, so it is compiled once:
 
     |<------ tile 0 ------>|
     |                 |<------ tile 1 ------>|        along each axis
@@ -16,23 +17,23 @@ away, across the middle one the tiles fade into each other along a half sine. Wi
 overlap of three times the network's reach, tiled and untiled results are equal.
 
 Rows of tiles are finished from the top: only one row is held as float, the result is
-uint8. So memory is bounded by the tile and one row, not by the picture.
+uint8. So memory is bounded by the tile and one row, not by the picture. A runner that
+can be called from several threads (`parallel`) gets several tiles at the same time.
 """
 
-import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from keras_megan.video.errors import VideoError
+from keras_megan.video.memory import memory_to_use
 from keras_megan.video.models.runner import Runner
 
 OVERLAP = 24
 _SMALLEST = 64
-_MEMORY_SHARE = 0.4
-_MEMORY_CAP = 8 * 2**30
-_MEMORY_UNKNOWN = 4 * 2**30
 _EXHAUSTED = ("out of memory", "oom when allocating", "resource_exhausted")
 
 
@@ -116,21 +117,31 @@ def cover(length: int, tile: int, overlap: int = OVERLAP, exact: bool = False) -
     return Axis(starts, size, length)
 
 
-def to_uint8(images: np.ndarray, name: str = "model") -> np.ndarray:
-    """Rounds float images in [0, 1] to uint8, clipping; passes uint8 on.
+def to_pixels(
+    images: np.ndarray, kind: type = np.uint8, name: str = "model"
+) -> np.ndarray:
+    """Rounds float images in [0, 1] to uint8 or uint16, clipping; passes uint8 on.
 
     Raises:
         VideoError: If there is a value that is not a number, or infinite.
     """
-    if images.dtype == np.uint8:
+    if images.dtype == kind:
         return images
+    if images.dtype == np.uint8:  # of a model that computes bytes
+        return images * np.uint16(257)
     if not np.isfinite(images.sum(dtype=np.float64)):
         raise VideoError(
             f"The model '{name}' computed values that are not numbers (NaN or "
             "infinity); its weights are damaged or unfit for this clip."
         )
-    scaled = images * np.float32(255) + np.float32(0.5)
-    return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)
+    full = np.iinfo(kind).max
+    scaled = images * np.float32(full) + np.float32(0.5)
+    return np.clip(scaled, 0, full, out=scaled).astype(kind)
+
+
+def to_uint8(images: np.ndarray, name: str = "model") -> np.ndarray:
+    """`to_pixels` for uint8."""
+    return to_pixels(images, np.uint8, name)
 
 
 class TiledRunner:
@@ -157,15 +168,26 @@ class TiledRunner:
         self.columns = cover(width, sizes[1], overlap, exact)
         self._row_weights = self.rows.weights(runner.scale)
         self._column_weights = self.columns.weights(runner.scale)
+        self._run = getattr(runner, "run", runner)
+        if hasattr(runner, "prepare"):
+            runner.prepare(self.num_tiles)
 
     @property
     def num_tiles(self) -> int:
         """Calls of the runner for each window."""
         return len(self.rows.starts) * len(self.columns.starts)
 
-    def __call__(self, frames: np.ndarray) -> np.ndarray:
-        """(T, H, W, 3) uint8 -> (2T-1, sH, sW, 3) uint8."""
+    def __call__(
+        self, frames: np.ndarray, times: np.ndarray | None = None
+    ) -> np.ndarray:
+        """(T, H, W, 3) -> (2T-1, sH, sW, 3), both uint8 or both uint16.
+
+        For `times` see `Runner`.
+        """
         runner, scale = self.runner, self.runner.scale
+        kind = frames.dtype.type
+        if kind is np.uint16:
+            frames = frames.astype(np.float32) * np.float32(1 / 65535)
         rows, columns = self.rows, self.columns
         frames = np.pad(
             frames,
@@ -179,61 +201,73 @@ class TiledRunner:
         )
         height, width = frames.shape[1:3]
         if self.num_tiles == 1:
-            result = to_uint8(runner(frames), runner.name)
+            result = to_pixels(self._call(frames, times), kind, runner.name)
             return result[:, : rows.length * scale, : columns.length * scale]
         shape = (runner.frames_out, height * scale, width * scale, 3)
-        result = np.empty(shape, np.uint8)
+        result = np.empty(shape, kind)
         open_rows = np.zeros((shape[0], 0, shape[2], 3), np.float32)
         ends = (*rows.starts[1:], height)
+        tiles = self._tiles(frames, times)
         for start, end, weight in zip(
             rows.starts, ends, self._row_weights, strict=True
         ):
-            strip = self._strip(frames[:, start : start + rows.size])
+            strip = self._strip(tiles, width)
             strip *= weight[:, None, None]
             strip[:, : open_rows.shape[1]] += open_rows
             finished = (end - start) * scale
-            result[:, start * scale : end * scale] = to_uint8(strip[:, :finished])
+            rows_done = to_pixels(strip[:, :finished], kind)
+            result[:, start * scale : end * scale] = rows_done
             open_rows = strip[:, finished:].copy()
         return result[:, : rows.length * scale, : columns.length * scale]
 
-    def _strip(self, frames: np.ndarray) -> np.ndarray:
+    def _call(self, frames: np.ndarray, times: np.ndarray | None) -> np.ndarray:
+        if times is None:
+            return np.asarray(self._run(frames))
+        return np.asarray(self._run(frames, times))
+
+    def _tiles(self, frames: np.ndarray, times) -> Iterator[np.ndarray]:
+        """The runner's results on all tiles, row by row."""
+        rows, columns = self.rows, self.columns
+        corners = ((y, x) for y in rows.starts for x in columns.starts)
+
+        def compute(corner: tuple[int, int]) -> np.ndarray:
+            y, x = corner
+            part = frames[:, y : y + rows.size, x : x + columns.size]
+            return self._call(part, times)
+
+        parallel = getattr(self.runner, "parallel", 1)
+        if parallel == 1:
+            yield from map(compute, corners)
+            return
+        with ThreadPoolExecutor(parallel, "megan-tile") as pool:
+            running: deque = deque()
+            for corner in corners:
+                running.append(pool.submit(compute, corner))
+                if len(running) > parallel:  # one more than run: none has to wait
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+
+    def _strip(self, tiles: Iterator[np.ndarray], width: int) -> np.ndarray:
         """One row of tiles, blended along the row, as float in [0, 1]."""
         runner, scale = self.runner, self.runner.scale
-        _, height, width, _ = frames.shape
+        height, size = self.rows.size, self.columns.size
         strip = np.zeros(
             (runner.frames_out, height * scale, width * scale, 3), np.float32
         )
-        size = self.columns.size
         for start, weight in zip(
             self.columns.starts, self._column_weights, strict=True
         ):
-            tile = np.asarray(runner(frames[:, :, start : start + size]))
+            tile = next(tiles)
             if tile.dtype == np.uint8:
                 tile = tile.astype(np.float32) / np.float32(255)
             elif not np.isfinite(tile.sum(dtype=np.float64)):
-                to_uint8(tile, runner.name)  # raises, naming the model
+                to_pixels(
+                    tile, kind=np.uint8, name=runner.name
+                )  # raises, naming the model
             columns = slice(start * scale, (start + size) * scale)
             strip[:, :, columns] += tile * weight[:, None]
         return strip
-
-
-def available_memory() -> int:
-    """Bytes that can be used without swapping, as far as the system tells."""
-    amounts = []
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        for line in meminfo.read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                amounts.append(int(line.split()[1]) * 1024)
-    limit, used = (Path("/sys/fs/cgroup", f"memory.{n}") for n in ("max", "current"))
-    if limit.exists() and used.exists():
-        text = limit.read_text(encoding="ascii").strip()
-        if text.isdigit():
-            amounts.append(int(text) - int(used.read_text(encoding="ascii")))
-    if not amounts and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        amounts.append(total // 2)
-    return max(0, min(amounts)) if amounts else _MEMORY_UNKNOWN
 
 
 def choose_tile(
@@ -252,7 +286,7 @@ def choose_tile(
     if runner.fixed_size is not None:
         return 0
     if memory is None:
-        memory = min(int(available_memory() * _MEMORY_SHARE), _MEMORY_CAP)
+        memory = memory_to_use()
     pixels = memory / runner.bytes_per_pixel
     if height * width <= pixels:
         return 0
@@ -274,7 +308,8 @@ def fit_tile(runner: Runner, height: int, width: int, tile: int) -> int:
         tiled = TiledRunner(runner, height, width, tile)
         size = (tiled.rows.size, tiled.columns.size)
         try:
-            runner(np.zeros((runner.frames_in, *size, 3), np.uint8))
+            run = getattr(runner, "run", runner)
+            run(np.zeros((runner.frames_in, *size, 3), np.uint8))
             return tile
         except Exception as error:
             exhausted = isinstance(error, MemoryError) or any(

@@ -78,7 +78,7 @@ def test_a_rule_finds_its_trap(name):
 @pytest.mark.parametrize("twin", CLEAN)
 def test_a_clean_twin_has_no_findings(twin):
     flatbuffer = twin()
-    assert [lint(flatbuffer, target) for target in TARGETS] == [[], []]
+    assert not any(lint(flatbuffer, target) for target in TARGETS)
 
 
 def test_every_rule_has_a_trap():

@@ -14,7 +14,7 @@ from keras_megan.layers import (
     PixelUnshuffle,
     StillNetwork,
 )
-from keras_megan.layers.bilinear_upsampling import BilinearUpsampling
+from keras_megan.layers.pixels.bilinear_upsampling import BilinearUpsampling
 
 
 def _keys(distance):

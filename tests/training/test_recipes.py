@@ -28,7 +28,7 @@ RECIPES = dict(shipped())
 
 def test_the_recipes_that_the_docs_name_are_there():
     names = set(RECIPES.values())
-    assert {"edge_scratch", "edge_cumulative", "nano", "base_vimeo"} <= names
+    assert {"mobile_scratch", "mobile_cumulative", "nano", "base_vimeo"} <= names
     assert {"vgg_ci", "vgg_cifar_slim", "vgg_tiny_imagenet_slim"} <= names
 
 
@@ -55,8 +55,8 @@ def test_a_file_of_several_recipes_needs_the_name_of_one():
 
 
 def test_cumulative_and_scratch_end_in_the_same_network():
-    scratch = load_recipe(FOLDER / "edge_scratch.py")
-    cumulative = load_recipe(FOLDER / "edge_cumulative.py")
+    scratch = load_recipe(FOLDER / "mobile_scratch.py")
+    cumulative = load_recipe(FOLDER / "mobile_cumulative.py")
     assert scratch.task == cumulative.task
     model = cumulative.model()
     changes = [change for stage in cumulative.stages for change in stage.changes]

@@ -245,7 +245,7 @@ def test_layers_that_a_later_network_does_not_have_are_refused_before_training()
 
 @pytest.mark.parametrize(
     "name",
-    ["vgg.py:cifar_broad", "vgg.py:cifar_slim", "vgg.py:ci", "edge_cumulative.py"],
+    ["vgg.py:cifar_broad", "vgg.py:cifar_slim", "vgg.py:ci", "mobile_cumulative.py"],
 )
 def test_the_recipes_that_ship_pass_the_checks(name):
     check_recipe(load_recipe(FOLDER / name))

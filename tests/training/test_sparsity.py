@@ -322,18 +322,18 @@ def test_loading_the_package_leaves_the_process_on_keras_3():
     assert tf.keras.version() == keras.version()
 
 
-# === The recipes that make megan_edge sparse, or leaner ===============================
+# === The recipes that make megan_mobile sparse, or leaner =============================
 @pytest.fixture(scope="module")
 def edge():
-    return MEGAN.from_preset("megan_edge", load_weights=False)
+    return MEGAN.from_preset("megan_mobile", load_weights=False)
 
 
 def shipped_recipe(name):
     return load_recipe(ROOT / "training" / "recipes" / f"{name}.py")
 
 
-def test_edge_sparse_spares_the_layers_next_to_the_pixels_only(edge):
-    sparsity = shipped_recipe("edge_sparse").stages[-1].sparsity
+def test_mobile_sparse_spares_the_layers_next_to_the_pixels_only(edge):
+    sparsity = shipped_recipe("mobile_sparse").stages[-1].sparsity
     sparse, every = (
         {kernel.path for kernel in find_kernels(edge, setting)}
         for setting in (sparsity, Sparsity(pattern="2:4"))

@@ -1,4 +1,4 @@
-"""Tasks of the large base: stills and frames between, and what they learn."""
+"""Tasks of the large base: samples of stills and of frames between; their losses."""
 
 import json
 

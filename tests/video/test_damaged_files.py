@@ -8,8 +8,8 @@ import pytest
 
 from keras_megan.video.errors import VideoError
 from keras_megan.video.io.read import open_clip
-from keras_megan.video.upscale import upscale
-from tests.video.clips import PlainRunner, picture, write_clip
+from keras_megan.video.upscale import UpscaleOptions, upscale
+from tests.video.clips import PlainRunner, picture, read_images, write_clip
 
 COUNT = 60
 
@@ -78,21 +78,98 @@ def test_files_that_are_cut_short_are_refused(whole, name, share, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
+def pictures_of(path):
+    """(position, end) in the file of each picture of a transport stream, in order."""
+    with av.open(str(path)) as container:
+        starts = [p.pos for p in container.demux(video=0) if p.size]
+    return list(zip(starts, [*starts[1:], path.stat().st_size], strict=True))
+
+
 def test_a_transport_stream_cut_in_the_middle_of_a_picture_is_refused(whole, tmp_path):
-    # This format declares no duration, but its last picture does not decode.
-    data = whole["clip.ts"].read_bytes()
-    packets = [data[start : start + 188] for start in range(0, len(data), 188)]
-    # Where something begins; the encoder's threads make another file each time, so the
-    # largest piece of the later half is looked for.
-    begins = [n for n, packet in enumerate(packets) if packet[1] & 0x40]
-    later = [n for n in begins if n >= len(packets) // 2]
-    longest = max(range(len(later) - 1), key=lambda i: later[i + 1] - later[i])
-    cut = (later[longest] + later[longest + 1]) // 2
-    assert later[longest] < cut
+    # This format declares no duration, but its last picture does not decode. Where
+    # pictures lie the file itself is asked: the encoder makes another one each time.
+    pictures = pictures_of(whole["clip.ts"])
+    later = pictures[len(pictures) // 2 :]
+    begin, end = max(later, key=lambda span: span[1] - span[0])
+    kept = begin + (end - begin) // 2 // 188 * 188
+    assert (end - begin) >= 4 * 188
     path = tmp_path / "clip.ts"
-    path.write_bytes(b"".join(packets[: cut + 1]))
+    path.write_bytes(whole["clip.ts"].read_bytes()[:kept])
     with pytest.raises(VideoError, match="damaged"):
         decoded(path)
+
+
+def test_a_transport_stream_cut_within_a_packet_is_refused(whole, tmp_path):
+    path = tmp_path / "clip.ts"
+    path.write_bytes(whole["clip.ts"].read_bytes()[:-100])
+    with pytest.raises(VideoError, match="ends within a part.*--allow-damaged"):
+        open_clip(path)
+
+
+def test_a_transport_stream_is_never_certain_to_be_whole(whole):
+    (doubt,) = open_clip(whole["clip.ts"]).info.doubts
+    assert "does not say where it ends" in doubt
+    assert open_clip(whole["clip.ts"], allow_damaged=True).info.doubts == ()
+
+
+def test_a_transport_stream_with_a_hole_is_refused(whole, tmp_path):
+    data = whole["clip.ts"].read_bytes()
+    begin, end = pictures_of(whole["clip.ts"])[COUNT // 2]
+    path = tmp_path / "clip.ts"
+    path.write_bytes(data[:begin] + data[begin + 188 :])
+    with pytest.raises(VideoError, match="packets are damaged"):
+        open_clip(path)
+
+
+@pytest.mark.parametrize("name", ["clip.mkv", "clip.webm", "sound.mkv"])
+@pytest.mark.parametrize("lost", [1, 9, 60, 150, 199, 500])
+def test_matroska_that_lacks_a_little_is_whole_or_refused(whole, name, lost, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(whole[name].read_bytes()[:-lost])
+    try:
+        frames = decoded(path)
+    except VideoError as error:
+        assert "cut short" in str(error)
+        return
+    assert frames == COUNT  # only the index was cut
+
+
+def test_frames_missing_in_the_middle_of_matroska_are_refused(whole, tmp_path):
+    data = bytearray(whole["clip.mkv"].read_bytes())
+    at = data.find(b"\xa3", len(data) // 2)  # where a block begins, or a byte like it
+    data[at - 40 : at + 40] = bytes(80)
+    path = tmp_path / "clip.mkv"
+    path.write_bytes(bytes(data))
+    try:
+        frames = decoded(path)
+    except VideoError:
+        return
+    assert frames == COUNT
+
+
+def test_what_is_there_of_a_damaged_file_can_be_taken(whole, tmp_path):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(whole["fast.mp4"].read_bytes()[:-1000])
+    with pytest.raises(VideoError, match="--allow-damaged"):
+        open_clip(path)
+    options = UpscaleOptions(allow_damaged=True)
+    summary = upscale(path, tmp_path / "out.mp4", PlainRunner(), options)
+    assert COUNT // 2 < summary.frames_in < COUNT
+    assert any("damaged" in note for note in summary.notes) and not summary.doubts
+    assert len(read_images(tmp_path / "out.mp4")) == summary.frames_out
+
+
+def test_damage_in_the_middle_is_passed_over_where_that_is_allowed(whole, tmp_path):
+    data = bytearray(whole["clip.mp4"].read_bytes())
+    generator = np.random.default_rng(0)
+    for position in generator.integers(len(data) // 3, 2 * len(data) // 3, 60):
+        data[position] ^= 255
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(bytes(data))
+    clip = open_clip(path, allow_damaged=True)
+    frames = list(clip.frames())
+    assert len(frames) > COUNT // 2
+    assert any("damaged" in line for line in clip.remarks)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -176,6 +253,89 @@ def test_a_folder_without_images_is_refused(tmp_path):
 
 
 # === Odd but good ===
+
+
+def test_pictures_that_an_avi_repeats_by_empty_packets_are_accepted(tmp_path):
+    images = [picture(i) for i in range(20)]
+    plain = write_clip(
+        tmp_path / "plain.avi",
+        images,
+        codec="mpeg4",
+        options={"b": "4000000"},
+        time_base=Fraction(1, 25),
+    )
+    path = tmp_path / "repeats.avi"
+    with av.open(str(plain)) as source, av.open(str(path), "w") as made:
+        stream = made.add_stream_from_template(source.streams.video[0], opaque=True)
+        for number, packet in enumerate(source.demux(video=0)):
+            if packet.size and number % 5 == 3:
+                empty = av.Packet(b"")
+                empty.pts, empty.dts = packet.pts, packet.dts
+                empty.time_base, packet = packet.time_base, empty
+            elif not packet.size:
+                continue
+            packet.stream = stream
+            made.mux(packet)
+    clip = open_clip(path)
+    assert clip.info.num_frames == 16
+    assert float(clip.info.duration) == pytest.approx(0.8, abs=0.05)
+    frames = list(clip.frames())
+    assert len(frames) == 16 and clip.doubts == []
+    assert sum(f.duration for f in frames) == clip.info.duration
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".webm"])
+def test_a_piece_of_a_longer_clip_that_keeps_its_times_is_accepted(tmp_path, suffix):
+    codec = {".mkv": "libx264", ".webm": "libvpx-vp9"}[suffix]
+    times = [128_000 + 512 * i for i in range(20)]  # from 10 seconds on
+    path = write_clip(
+        tmp_path / f"piece{suffix}",
+        [picture(i) for i in range(20)],
+        times=times,
+        codec=codec,
+    )
+    clip = open_clip(path)
+    assert float(clip.info.start) == pytest.approx(10, abs=0.1)
+    assert len(list(clip.frames())) == 20 and not clip.info.doubts
+    upscale(path, tmp_path / "out.mp4", PlainRunner())
+    assert len(read_images(tmp_path / "out.mp4")) == 39
+
+
+@pytest.mark.parametrize("name, codec", [("a.flv", "libx264"), ("a.h264", "libx264")])
+def test_formats_that_cannot_be_wound_back_are_read(tmp_path, name, codec):
+    path = write_clip(tmp_path / name, [picture(i) for i in range(12)], codec=codec)
+    assert decoded(path) == 12
+
+
+def test_interlaced_frames_are_made_whole_pictures(tmp_path):
+    # A white bar that moves 3 pixels from field to field.
+    images = []
+    for index in range(8):
+        image = np.full((48, 64, 3), 30, np.uint8)
+        for field in range(2):
+            left = 2 + 6 * index + 3 * field
+            image[field::2, left : left + 12] = 220
+        images.append(image)
+    path = write_clip(
+        tmp_path / "fields.mp4", images, options={"crf": "4", "x264-params": "tff=1"}
+    )
+
+    def combs(clip):
+        """How much lines differ from both neighbours, over all frames but the ends."""
+        found = [np.int16(frame.image) for frame in clip.frames()]
+        assert len(found) == 8
+        return np.mean(
+            [np.abs(2 * f[1:-1] - f[:-2] - f[2:]).mean() for f in found[1:-1]]
+        )
+
+    auto = open_clip(path)
+    assert auto.info.interlaced and auto.deinterlaces
+    times = [frame.time for frame in auto.frames()]
+    assert times == [Fraction(i, 25) for i in range(8)]
+    assert combs(auto) < combs(open_clip(path, deinterlace="off")) / 2
+    progressive = write_clip(tmp_path / "whole.mp4", [picture(i) for i in range(4)])
+    assert not open_clip(progressive).deinterlaces
+    assert len(list(open_clip(progressive, deinterlace="on").frames())) == 4
 
 
 def test_a_rotated_clip_is_read_upright(tmp_path):

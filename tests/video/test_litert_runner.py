@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from keras_megan import MEGAN
-from keras_megan.cli import main
+from keras_megan.cli.main import main
 from keras_megan.video.errors import VideoError
 from keras_megan.video.models import artefact
 from keras_megan.video.models.artefact import ArtefactInfo, read_info, with_info

@@ -321,40 +321,48 @@ def test_an_interrupted_job_continues_and_equals_one_that_ran_through(
 @pytest.mark.parametrize(
     "change, named",
     [
-        (lambda o: replace(o, crf=30), "--crf"),
+        (lambda o: replace(o, crf=30), "--crf: then None, now 30"),
         (lambda o: replace(o, scene_threshold=50.0), "--scene-threshold"),
-        (None, "the input"),
+        (None, "the input differs"),
     ],
 )
-def test_changed_settings_or_input_start_anew_and_say_so(
+def test_changed_settings_or_input_never_delete_finished_work_unasked(
     tmp_path, long_clip, change, named
 ):
-    notes = []
-
-    class Listener:
-        begin = advance = staticmethod(lambda *args: None)
-        note = staticmethod(notes.append)
-
     options, output = UpscaleOptions(), tmp_path / "out.mp4"
     with pytest.raises(KeyboardInterrupt):
         upscale(long_clip, output, Interrupted(18), options)
+    (folder,) = work_folders(tmp_path)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
     if change is None:
         images = [picture(i + 5) for i in range(9)]
         write_clip(long_clip, images)
     else:
         options = change(options)
-    summary = upscale(long_clip, output, PlainRunner(), options, Listener())
-    assert summary.resumed_frames == 0
-    assert any("Starting anew" in note and named in note for note in notes)
+    with pytest.raises(VideoError, match="--restart") as caught:
+        upscale(long_clip, output, PlainRunner(), options)
+    assert named in str(caught.value)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    summary = upscale(long_clip, output, PlainRunner(), replace(options, restart=True))
+    assert summary.resumed_frames == 0 and output.exists()
 
 
-def test_another_model_starts_anew(tmp_path, long_clip):
+def test_a_renamed_input_keeps_what_is_finished(tmp_path, long_clip):
+    output = tmp_path / "out.mp4"
+    with pytest.raises(KeyboardInterrupt):
+        upscale(long_clip, output, Interrupted(18))
+    moved = long_clip.rename(tmp_path / "another name.mp4")
+    assert upscale(moved, output, PlainRunner()).resumed_frames == 48
+
+
+def test_another_model_is_not_mixed_with_what_is_finished(tmp_path, long_clip):
     output = tmp_path / "out.mp4"
     with pytest.raises(KeyboardInterrupt):
         upscale(long_clip, output, Interrupted(18))
     other = PlainRunner()
     other.fingerprint = "plain-2"
-    assert upscale(long_clip, output, other).resumed_frames == 0
+    with pytest.raises(VideoError, match="the model differs"):
+        upscale(long_clip, output, other)
 
 
 def test_a_segment_without_a_record_is_made_anew(tmp_path, long_clip):

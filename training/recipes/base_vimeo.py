@@ -19,8 +19,8 @@ from training.tasks.video import VideoTask
 
 
 def build():
-    """The network of the preset, with fresh weights."""
-    return MEGAN.from_preset("megan_base", load_weights=False)
+    """The network of the paper's size: 64 channels, deformable alignment."""
+    return MEGAN(name="megan_base")
 
 
 TASK = VideoTask(

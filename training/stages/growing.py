@@ -64,9 +64,9 @@ def next_start(
     for change in stage.changes:
         report(f"stage {stage.name}: {change.describe()}")
         model, plan = change.apply(model, inputs, recipe.seed)
-        if carried is not None:
+        if carried is not None and plan is not None:
             grown = stage_optimizer(recipe, number)
-            carried = net2net.transfer_optimizer(carried, grown, plan)
+            carried = net2net.transfer_optimizer(carried, grown, plan, model)
     return Start(model, carried)
 
 

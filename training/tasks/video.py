@@ -30,6 +30,7 @@ import numpy as np
 from keras import ops
 
 from keras_megan.imaging.find import find_clips
+from keras_megan.layers import OcclusionBlend, SampleBothSides
 from keras_megan.losses import Charbonnier
 from training.data.cache import ClipCache
 from training.data.sampling import Sampler, SamplingSettings
@@ -159,6 +160,8 @@ class VideoTask:
 
 def _moved_frames(model: keras.Model):
     """The moved frames that the network itself makes on its way to the output."""
+    if _moves_large_frames(model):
+        return _motion_alone(model)["moved"]
     try:
         return model.get_layer(MOTION_LAYER).input[1]
     except (ValueError, TypeError, IndexError) as error:
@@ -170,6 +173,8 @@ def _moved_frames(model: keras.Model):
 
 def _motion_alone(model: keras.Model) -> dict:
     """Flow and moved frames of a network, without the features that move along."""
+    if _moves_large_frames(model):
+        return _motion_of_small_frames(model)
     try:
         layer = model.get_layer(MOTION_FIELD)
         flow, moved = layer.branch.motion_alone(*layer.input)
@@ -179,6 +184,24 @@ def _motion_alone(model: keras.Model) -> dict:
             f"alignment='window' and its layer '{MOTION_FIELD}'; this network has none."
         ) from error
     return {"flow": flow, "moved": moved}
+
+
+def _moves_large_frames(model: keras.Model) -> bool:
+    return bool((getattr(model, "config", None) or {}).get("still_blocks"))
+
+
+def _motion_of_small_frames(model: keras.Model) -> dict:
+    """The same for a network that moves large frames: there small ones only teach."""
+    layer = {entry.name: entry for entry in model.layers}
+    images = layer["pad"](layer["fold"](model.input))
+    features = images
+    for name in (name for name in layer if name.startswith("extract")):
+        features = layer[name](features)
+    motion = layer["motion"]
+    flow, logits, _ = motion(features, images)
+    sides = motion.left(images), motion.right(images)
+    moved = SampleBothSides(motion.reach)(*sides, flow)
+    return {"flow": flow, "moved": OcclusionBlend()(*moved, logits, flow)}
 
 
 def _distance(truth, flow):

@@ -1,8 +1,8 @@
 """Multiply-adds of a model under a plan, without building it."""
 
-from keras_megan.net2net.channels.channel_graph import shape_under, size_under
+from keras_megan.net2net.channels.sizes import shape_under, size_under
 from keras_megan.net2net.counting.macs import CallShapes, macs_of_call
-from keras_megan.net2net.tracing.graph import Source
+from keras_megan.net2net.tracing.calls import Source
 
 
 def macs_under(graph, sizes):

@@ -77,9 +77,9 @@ def mean(site):
 def extreme(site):
     """A maximum or minimum: copies change nothing."""
     axes = _reduced_axes(site)
-    site.inexact_when_pruned(
-        [site.inputs[0][axis] for axis in axes], "an extreme of its channels is taken"
-    )
+    layouts = [site.inputs[0][axis] for axis in axes]
+    site.inexact_when_pruned(layouts, "an extreme of its channels is taken")
+    site.hears_every_copy(layouts)
     return _remaining(site, axes)
 
 

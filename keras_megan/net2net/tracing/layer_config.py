@@ -40,3 +40,25 @@ def replace_initializers(layer):
                 kept.append((part, attribute, value))
                 setattr(part, attribute, keras.initializers.Zeros())
     return kept
+
+
+def made_of(layer_class, config):
+    """Returns a new layer of a class from a configuration.
+
+    Classes that do not hand Keras's own arguments on to `keras.Layer` get them set.
+    """
+    try:
+        return layer_class.from_config(config)
+    except TypeError:
+        own = {
+            k: v for k, v in config.items() if k not in ("name", "trainable", "dtype")
+        }
+        layer = layer_class.from_config(own)
+    if "name" in config:
+        layer.name = config["name"]
+    if "dtype" in config:
+        policy = keras.dtype_policies.get(config["dtype"])
+        if policy != layer.dtype_policy:
+            layer.dtype_policy = policy
+    layer.trainable = config.get("trainable", True)
+    return layer

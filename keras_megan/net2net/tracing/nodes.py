@@ -1,6 +1,10 @@
 """Walking the nodes that Keras leaves on operations, and taking them off again."""
 
+import contextlib
+import inspect
+
 import keras
+import numpy as np
 
 from keras_megan.net2net.tracing.calls import TraceError
 
@@ -70,3 +74,49 @@ class NodesOf:
         for operation, inbound, outbound in self._counts:
             del operation._inbound_nodes[inbound:]
             del operation._outbound_nodes[outbound:]
+
+
+def signature_of(node):
+    """Returns what a node does: its operation, its settings and plain arguments."""
+    operation = node.operation
+    kwargs = {k: v for k, v in node.arguments.kwargs.items() if k != "training"}
+    arguments = keras.tree.map_structure(_describe, (node.arguments.args, kwargs))
+    if isinstance(operation, keras.Layer):
+        return id(operation), repr(arguments)
+    settings = {
+        key: _describe(value)
+        for key, value in vars(operation).items()
+        if not key.startswith("_") and key != "name"
+    }
+    return type(operation).__name__, repr(settings), repr(arguments)
+
+
+def _describe(leaf):
+    if isinstance(leaf, keras.KerasTensor):
+        return tuple(leaf.shape)
+    if isinstance(leaf, keras.Variable):
+        return id(leaf)
+    if isinstance(leaf, np.ndarray) or keras.ops.is_tensor(leaf):
+        return keras.ops.convert_to_numpy(leaf).tobytes()
+    return leaf
+
+
+@contextlib.contextmanager
+def tolerant_nodes():
+    """Lets layers return None beside tensors, as they may when they are really called.
+
+    Keras refuses such a call on symbolic tensors where it makes the node.
+    """
+    module = inspect.getmodule(keras.Layer)
+    strict = module.Node
+
+    def node(operation, call_args=None, call_kwargs=None, outputs=None):
+        leaves = keras.tree.flatten(outputs)
+        tensors = [x for x in leaves if isinstance(x, keras.KerasTensor)]
+        return strict(operation, call_args, call_kwargs, tensors)
+
+    module.Node = node
+    try:
+        yield
+    finally:
+        module.Node = strict

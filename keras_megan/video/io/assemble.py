@@ -1,46 +1,62 @@
 """Join finished segments and the input's sound into the output, by copying packets.
 
-In: the journal with all segments, the input file. Out: a file (or folder of images)
-beside the segments, complete and on the disk, ready to be renamed.
+In: the files of all segments, the input file, and which way each of its other streams
+goes (`tracks`, `trial`). Out: a file (or folder of images) beside the segments, whole
+and on the disk, ready to be renamed.
 
 - Video packets get their true times here. A packet stored `delay` frames ahead of its
   turn is to be decoded when the frame `delay` places earlier is shown.
-- Sound and subtitles are copied packet by packet. Sound that the container cannot hold
-  is encoded anew in the container's usual codec, subtitles then are left out; a note
-  says so.
 - Everything is shifted by one amount, so that the first frame is at 0 and sound keeps
-  its distance to it.
+  its distance to it; chapters move along.
 """
 
 import heapq
 import os
 import shutil
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import av
-
 from keras_megan.files import sync_file, sync_folder
 from keras_megan.video.io.image_folder import TIMESTAMPS, timestamps_text
-from keras_megan.video.io.probe import VideoInfo
+from keras_megan.video.io.opening import open_input, open_output
 from keras_megan.video.io.segments import image_name
-from keras_megan.video.jobs.journal import Journal, remove
+from keras_megan.video.io.tracks import Timed, Way, keep_tags, open_track
+from keras_megan.video.jobs.journal import Segment, remove
 
-Note = Callable[[str], None]
-Timed = tuple[Fraction, int, av.Packet]  # decoding time in seconds, stream, packet
-_MOV_FAMILY = (".mp4", ".m4v", ".mov")
+Pieces = Sequence[tuple[Path, Segment]]  # the segments with their files, in order
+MOV_FAMILY = (".mp4", ".m4v", ".mov")
 _DROPPED_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder"}
+# An output of other frames has another timecode.
+_DROPPED_TAGS |= {"timecode"}
 
 
-def assemble_images(
-    journal: Journal, time_base: Fraction, end: int, path: Path
-) -> None:
+@dataclass(frozen=True)
+class Beside:
+    """What goes beside the pictures.
+
+    Attributes:
+        source: The input file.
+        ways: What becomes of its streams.
+        begin, end: The part of the input that was used, in seconds on its clock; an
+            open end is `None`.
+        limit: How many packets of each stream to take; `None` for all.
+    """
+
+    source: Path
+    ways: Sequence[Way]
+    begin: Fraction
+    end: Fraction | None = None
+    limit: int | None = None
+
+
+def assemble_images(pieces: Pieces, time_base: Fraction, end: int, path: Path) -> None:
     """Gathers the images of all segments in one folder, with `timestamps.txt`.
 
     Args:
-        journal: The finished job.
+        pieces: The segments.
         time_base: Seconds of a tick.
         end: Tick at which the last frame disappears.
         path: The folder to make.
@@ -48,8 +64,7 @@ def assemble_images(
     remove(path)
     path.mkdir()
     ticks = []
-    for number, segment in enumerate(journal.segments):
-        folder = journal.segment_path(number, "")
+    for folder, segment in pieces:
         for index in range(segment.first, segment.first + len(segment.ticks)):
             # A second name for the file: the segment stays whole if we are cut off.
             try:
@@ -63,42 +78,42 @@ def assemble_images(
 
 
 def assemble_video(
-    journal: Journal,
-    suffix: str,
-    info: VideoInfo,
+    pieces: Pieces,
     time_base: Fraction,
     end: int,
-    span: tuple[Fraction, Fraction | None],
     path: Path,
-    note: Note,
+    beside: Beside | None = None,
 ) -> None:
     """Writes one file from the video of all segments and the sound of the input.
 
     Args:
-        journal: The finished job.
-        suffix: Ending of the segments.
-        info: The input.
+        pieces: The segments.
         time_base: Seconds of a tick.
         end: Tick at which the last frame disappears; the first appears at 0.
-        span: The part of the input that was used, in seconds on its clock; an open
-            end is `None`.
-        path: The file to write.
-        note: Called with each line the user should read.
+        path: The file to write; its ending decides the format.
+        beside: What goes beside the pictures, if anything.
+
+    Raises:
+        av.error.FFmpegError, ValueError: If the container refuses something.
     """
-    options = {"movflags": "+faststart"} if suffix in _MOV_FAMILY else {}
-    with av.open(str(path), "w", options=options) as output:
-        with av.open(str(journal.segment_path(0, suffix))) as first:
+    suffix = path.suffix
+    options = {"movflags": "+faststart"} if suffix in MOV_FAMILY else {}
+    remove(path)
+    with open_output(path, options) as output:
+        with open_input(pieces[0][0]) as first:
             video = output.add_stream_from_template(first.streams.video[0], opaque=True)
         video.time_base = time_base
-        if info.path.is_dir():
-            packets = _video_packets(journal, suffix, time_base, end, video)
+        packets = _video_packets(pieces, suffix, time_base, end, video)
+        if beside is None:
             for _, _, packet in packets:
                 output.mux(packet)
         else:
-            with av.open(str(info.path)) as source:
-                _copy_tags(source, output, whole=span[1] is None)
-                extras = _extra_streams(source, output, suffix, span, note)
-                packets = _video_packets(journal, suffix, time_base, end, video)
+            with open_input(beside.source) as source:
+                _copy_tags(source, output, beside)
+                main = next(iter(source.streams.video), None)
+                if main is not None:
+                    keep_tags(main, video)
+                extras = _extra_packets(source, output, beside)
                 for _, _, packet in heapq.merge(
                     packets, extras, key=lambda timed: timed[:2]
                 ):
@@ -106,26 +121,36 @@ def assemble_video(
     sync_file(path)
 
 
-def _copy_tags(source, output, whole: bool) -> None:
+def _copy_tags(source, output, beside: Beside) -> None:
     for key, value in source.metadata.items():
         if key.lower() not in _DROPPED_TAGS:
             output.metadata[key] = value
-    if whole and source.chapters():
-        output.set_chapters(source.chapters())
+    chapters = []
+    for chapter in source.chapters():
+        base = chapter["time_base"]
+        start, end = (chapter[key] * base - beside.begin for key in ("start", "end"))
+        if beside.end is not None:
+            end = min(end, beside.end - beside.begin)
+        start = max(start, Fraction(0))
+        if start < end:
+            ticks = {"start": round(start / base), "end": round(end / base)}
+            chapters.append({**chapter, **ticks})
+    if chapters:
+        output.set_chapters(chapters)
 
 
 def _video_packets(
-    journal: Journal, suffix: str, time_base: Fraction, end: int, stream
+    pieces: Pieces, suffix: str, time_base: Fraction, end: int, stream
 ) -> Iterator[Timed]:
-    ticks = array("q", (t for s in journal.segments for t in s.ticks))
-    delay = max(segment.delay for segment in journal.segments)
+    ticks = array("q", (t for _, segment in pieces for t in segment.ticks))
+    delay = max(segment.delay for _, segment in pieces)
     step = ticks[1] - ticks[0] if len(ticks) > 1 else end - ticks[0]
     first_turn = ticks[0] - delay * step
-    for number, segment in enumerate(journal.segments):
-        with av.open(str(journal.segment_path(number, suffix))) as container:
+    for path, segment in pieces:
+        with open_input(path) as container:
             with_pts = (p.pts for p in container.demux(video=0) if p.size)
             rank = {time: index for index, time in enumerate(sorted(with_pts))}
-        with av.open(str(journal.segment_path(number, suffix))) as container:
+        with open_input(path) as container:
             stored = segment.first
             for packet in container.demux(video=0):
                 if not packet.size:
@@ -139,111 +164,61 @@ def _video_packets(
                 packet.duration = following - ticks[shown]
                 packet.stream = stream
                 stored += 1
-                if stored == len(ticks) and suffix in _MOV_FAMILY:
+                if stored == len(ticks) and suffix in MOV_FAMILY:
                     # These formats sum durations in stored order, from the first
                     # packet's turn, to learn when the track ends.
                     packet.duration = end + first_turn - packet.dts
                 yield packet.dts * time_base, stream.index, packet
 
 
-def _extra_streams(source, output, suffix: str, span, note: Note) -> Iterator[Timed]:
-    """Adds sound and subtitle streams to the output; returns their packets."""
-    routes = {}
-    held = output.supported_codecs
-    for stream in source.streams:
-        name = stream.codec_context.name if stream.codec_context else None
-        codec = av.Codec(name, "r").canonical_name if name else None
-        if stream.type == "audio" and codec in held:
-            routes[stream.index] = _Copy(
-                output.add_stream_from_template(stream, opaque=True)
-            )
-        elif stream.type == "audio" and name:
-            encoder = {".webm": "libopus"}.get(suffix, output.default_audio_codec)
-            routes[stream.index] = _Encode(output, stream, encoder)
-            note(f"{suffix} cannot hold {codec} sound: encoded anew as {encoder}.")
-        elif stream.type == "subtitle" and codec in held:
-            routes[stream.index] = _Copy(
-                output.add_stream_from_template(stream, opaque=True)
-            )
-        elif stream.type == "subtitle":
-            note(f"{suffix} cannot hold {codec or 'these'} subtitles: left out.")
-        if stream.index in routes:
-            for key in ("language", "title"):
-                if key in stream.metadata:
-                    routes[stream.index].stream.metadata[key] = stream.metadata[key]
-    return _extra_packets(source, routes, span) if routes else iter(())
+def _extra_packets(source, output, beside: Beside) -> Iterator[Timed]:
+    """Adds the streams that go beside the pictures; returns their packets."""
+    tracks = {}
+    for way in beside.ways:
+        stream = source.streams[way.index]
+        if way.kind == "attach":
+            name = stream.metadata.get("filename", f"attachment_{way.index}")
+            kind = stream.mimetype or "application/octet-stream"
+            output.add_attachment(name, kind, stream.data)
+        else:
+            tracks[way.index] = open_track(output, stream, way)
+    return _track_packets(source, tracks, beside) if tracks else iter(())
 
 
-def _extra_packets(source, routes: dict, span) -> Iterator[Timed]:
-    start, stop = span
-    wanted = [source.streams[index] for index in routes]
-    for packet in source.demux(wanted):
-        if packet.size == 0 or packet.pts is None:
-            continue
+def _track_packets(source, tracks: dict, beside: Beside) -> Iterator[Timed]:
+    taken = dict.fromkeys(tracks, 0)
+    for packet in source_packets(source, set(tracks), beside.limit):
         time = packet.pts * packet.time_base
-        if stop is not None and not start <= time < stop:
+        if beside.end is not None and not beside.begin <= time < beside.end:
             continue
-        yield from routes[packet.stream.index].feed(packet, start)
-    for route in routes.values():
-        yield from route.flush()
+        if beside.limit is not None and taken[packet.stream.index] >= beside.limit:
+            continue
+        taken[packet.stream.index] += 1
+        yield from tracks[packet.stream.index].feed(packet, beside.begin)
+    for track in tracks.values():
+        yield from track.flush()
 
 
-class _Copy:
-    """Passes packets on, shifted in time."""
+def source_packets(source, indices: set[int], limit: int | None):
+    """Packets of some streams that have something in them and a time.
 
-    def __init__(self, stream):
-        self.stream = stream
-
-    def feed(self, packet: av.Packet, start: Fraction) -> Iterator[Timed]:
-        shift = round(start / packet.time_base)
-        packet.pts -= shift
-        packet.dts = packet.pts if packet.dts is None else packet.dts - shift
-        packet.stream = self.stream
-        yield packet.dts * packet.time_base, self.stream.index, packet
-
-    def flush(self) -> Iterator[Timed]:
-        return iter(())
-
-
-class _Encode:
-    """Decodes sound and encodes it anew."""
-
-    def __init__(self, output, source, encoder: str):
-        context = source.codec_context
-        rate = 48_000 if encoder == "libopus" else context.sample_rate
-        self.stream = output.add_stream(encoder, rate=rate, layout=context.layout.name)
-        self._resampler = None
-        self._next: int | None = None
-
-    def feed(self, packet: av.Packet, start: Fraction) -> Iterator[Timed]:
-        for frame in packet.decode():
-            if self._next is None:
-                base = frame.time_base
-                begin = frame.pts * base - start if frame.pts is not None else 0
-                self._next = round(begin * self.stream.codec_context.sample_rate)
-            yield from self._frames(frame)
-
-    def _frames(self, frame) -> Iterator[Timed]:
-        context = self.stream.codec_context
-        if self._resampler is None:
-            context.open(strict=False)
-            self._resampler = av.AudioResampler(
-                format=context.format,
-                layout=context.layout,
-                rate=context.sample_rate,
-                frame_size=context.frame_size or None,
-            )
-        for piece in self._resampler.resample(frame):
-            piece.pts = self._next
-            piece.time_base = Fraction(1, context.sample_rate)
-            self._next += piece.samples
-            yield from self._timed(self.stream.encode(piece))
-
-    def flush(self) -> Iterator[Timed]:
-        if self._resampler is not None:
-            yield from self._frames(None)
-            yield from self._timed(self.stream.encode(None))
-
-    def _timed(self, packets) -> Iterator[Timed]:
-        for packet in packets:
-            yield packet.dts * packet.time_base, self.stream.index, packet
+    Args:
+        source: An opened input.
+        indices: Which streams.
+        limit: Stop when each stream has given as many, or none has long been seen.
+    """
+    left = None if limit is None else dict.fromkeys(indices, limit)
+    patience = 0 if limit is None else 200 * limit  # packets of any stream
+    for read, packet in enumerate(source.demux()):
+        if left is not None and (read >= patience or not any(left.values())):
+            return
+        index = packet.stream.index
+        if index not in indices or packet.size == 0:
+            continue
+        if packet.pts is None:
+            packet.pts = packet.dts
+        if packet.pts is None:
+            continue
+        if left is not None:
+            left[index] = max(0, left[index] - 1)
+        yield packet

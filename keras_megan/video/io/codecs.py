@@ -1,7 +1,8 @@
 """Which encoder makes which kind of file, with options chosen once.
 
 A registry: the name after `--codec` -> encoder, pixel format, quality and the file
-types that hold it. The first entry that fits a file's ending is its default.
+types that hold it. The first entry that fits a file's ending is its default; for a
+source of more than 8 bits, the first that keeps them.
 """
 
 import os
@@ -11,8 +12,14 @@ from pathlib import Path
 import av
 
 from keras_megan.video.errors import VideoError
+from keras_megan.video.io.hdr import Mastering
 
 os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 else describes itself at length
+
+_MASTERING = {
+    "x265-params": Mastering.x265_params,
+    "svtav1-params": Mastering.svtav1_params,
+}
 
 
 @dataclass(frozen=True)
@@ -23,11 +30,17 @@ class Codec:
         name: As after `--codec`.
         encoder: FFmpeg's name of the encoder.
         pixel_format: What it is fed with.
+        deep_format: What it is fed with if the source has more than 8 bits; empty if it
+            writes 8 bits only.
         suffixes: File endings whose containers hold it.
         crf: Default quality (lower is better and larger); `None` if it has no such
             setting.
         crf_range: Smallest and largest value.
         options: Further options of the encoder.
+        quality: What the encoder calls its quality setting.
+        preset, presets: What the encoder calls its setting of speed against size, and
+            the values it takes; none if it has no such setting.
+        mastering: The option that takes mastering data; empty if none does.
     """
 
     name: str
@@ -37,15 +50,30 @@ class Codec:
     crf: int | None = None
     crf_range: tuple[int, int] = (0, 51)
     options: dict[str, str] = field(default_factory=dict)
+    quality: str = "crf"
+    preset: str = "preset"
+    presets: tuple[str, ...] = ()
+    deep_format: str = ""
+    mastering: str = ""
 
-    def encoder_options(self, crf: int | None) -> dict[str, str]:
+    def encoder_options(
+        self, crf: int | None, mastering: Mastering | None = None
+    ) -> dict[str, str]:
         """Options for FFmpeg with this quality (`None`: the default)."""
         options = dict(self.options)
         if self.crf is not None:
-            options["crf"] = str(self.crf if crf is None else crf)
+            options[self.quality] = str(self.crf if crf is None else crf)
+        if self.mastering and mastering is not None:
+            given = [options[self.mastering]] if self.mastering in options else []
+            parts = _MASTERING[self.mastering](mastering)
+            options[self.mastering] = ":".join([*given, *parts])
         return options
 
 
+_X264_PRESETS = (
+    *("ultrafast", "superfast", "veryfast", "faster", "fast"),
+    *("medium", "slow", "slower", "veryslow"),
+)
 _MP4 = (".mp4", ".m4v", ".mov", ".mkv")
 CODECS = {
     codec.name: codec
@@ -60,6 +88,7 @@ CODECS = {
             # Macroblock trees give other bits in every run on processors with AVX-512;
             # without them a continued job equals one that ran through, byte for byte.
             {"preset": "fast", "x264-params": "mbtree=0:sliced-threads=0"},
+            presets=_X264_PRESETS,
         ),
         Codec(
             "h265",
@@ -69,6 +98,9 @@ CODECS = {
             20,
             (0, 51),
             {"preset": "fast", "x265-params": "log-level=none"},
+            presets=_X264_PRESETS,
+            deep_format="yuv420p10le",
+            mastering="x265-params",
         ),
         Codec(
             "vp9",
@@ -78,6 +110,8 @@ CODECS = {
             24,
             (0, 63),
             {"b:v": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"},
+            preset="cpu-used",
+            presets=tuple(map(str, range(9))),
         ),
         Codec(
             "av1",
@@ -87,21 +121,42 @@ CODECS = {
             24,
             (0, 63),
             {"preset": "8"},
+            presets=tuple(map(str, range(14))),
+            deep_format="yuv420p10le",
+            mastering="svtav1-params",
         ),
-        Codec("ffv1", "ffv1", "bgr0", (".mkv",), None, (0, 0), {"level": "3"}),
-        Codec("prores", "prores_ks", "yuv422p10le", (".mov", ".mkv")),
+        Codec(
+            "ffv1",
+            "ffv1",
+            "bgr0",
+            (".mkv",),
+            None,
+            (0, 0),
+            {"level": "3"},
+            deep_format="gbrp16le",
+        ),
+        Codec(
+            "prores",
+            "prores_ks",
+            "yuv422p10le",
+            (".mov", ".mkv"),
+            deep_format="yuv422p10le",
+        ),
     )
 }
 SUFFIXES = tuple(dict.fromkeys(s for codec in CODECS.values() for s in codec.suffixes))
 
 
-def choose_codec(output: Path, name: str | None, crf: int | None) -> Codec | None:
+def choose_codec(
+    output: Path, name: str | None, crf: int | None, depth: int = 8
+) -> Codec | None:
     """The codec for an output; `None` for a folder of images.
 
     Args:
         output: Where the result goes. Without an ending it is a folder.
         name: A key of `CODECS`, or `None` for the usual one of the ending.
         crf: Quality, or `None`.
+        depth: Bits of a colour value in the source.
 
     Raises:
         VideoError: If the three do not go together.
@@ -123,7 +178,8 @@ def choose_codec(output: Path, name: str | None, crf: int | None) -> Codec | Non
             f"{', '.join(SUFFIXES)}, or a name without an ending for a folder of PNG "
             "images."
         )
-    codec = CODECS[name] if name is not None else fitting[0]
+    usual = [c for c in fitting if depth <= 8 or c.deep_format] or fitting
+    codec = CODECS[name] if name is not None else usual[0]
     if codec not in fitting:
         raise VideoError(
             f"A {suffix} file cannot hold {codec.name}. Endings for it: "

@@ -1,7 +1,8 @@
 """A folder of images as a clip.
 
 In: a folder. Out: its images in natural order (frame_2 before frame_10), read one at a
-time as uint8 RGB (H, W, 3), and the time of each.
+time as RGB (H, W, 3), uint8 or, where they hold more than 8 bits, uint16; and the time
+of each.
 
 The time of image i is i / rate, unless the folder holds `timestamps.txt`: the plain
 format of the MKVToolNix suite (first line `# timestamp format v2`, then milliseconds,
@@ -9,6 +10,7 @@ one line for each image and one for the end of the last). `megan upscale` writes
 beside the images it makes, so a variable frame rate survives the way through a folder.
 """
 
+import hashlib
 import re
 from fractions import Fraction
 from pathlib import Path
@@ -38,25 +40,26 @@ class ImageFolder:
     Args:
         path: The folder.
         rate: Frames per second, used if the folder has no `timestamps.txt`.
+        deep: Whether images are given as uint16 instead of uint8.
 
     Raises:
         VideoError: If the folder holds no image or its `timestamps.txt` does not fit.
     """
 
-    def __init__(self, path: str | Path, rate: Fraction | None = None):
-        self.path = Path(path)
+    def __init__(
+        self, path: str | Path, rate: Fraction | None = None, deep: bool = False
+    ):
+        self.path, self.deep = Path(path), deep
         with reading(self.path):
-            self.files = sorted(
-                (p for p in self.path.iterdir() if p.suffix.lower() in _SUFFIXES),
-                key=natural_key,
-            )
+            self.files = image_files(self.path)
         if not self.files:
             raise VideoError(
                 f"The folder '{self.path}' holds no images "
                 f"({', '.join(sorted(_SUFFIXES))})."
             )
         self.times = self._read_times(Fraction(rate or 25))
-        height, width = self._read(self.files[0]).shape[:2]
+        first = _read(self.files[0])
+        height, width = first.shape[:2]
         count, end = len(self.files), self.times[-1]
         self.info = VideoInfo(
             path=self.path,
@@ -68,19 +71,26 @@ class ImageFolder:
             time_base=Fraction(1, _common_denominator(self.times)),
             rate=count / (end - self.times[0]),
             codec="images",
-            pixel_format="rgb24",
+            pixel_format="rgb24" if first.dtype == np.uint8 else "rgb48le",
+            depth=8 * first.dtype.itemsize,
+            notes=tuple(_gaps(self.path, self.files)),
+            content=_content(self.path, self.files),
         )
 
     def image(self, index: int) -> np.ndarray:
-        """Image `index` as uint8 RGB of the folder's size, shape (H, W, 3)."""
-        image = self._read(self.files[index])
+        """Image `index` as RGB of the folder's size, shape (H, W, 3)."""
+        image = _read(self.files[index])
         if image.shape[:2] != (self.info.height, self.info.width):
             raise VideoError(
                 f"'{self.files[index]}' is {image.shape[1]}x{image.shape[0]}, but the "
                 f"first image of the folder is {self.info.width}x{self.info.height}. "
                 "All images of a clip must have one size."
             )
-        return image
+        deep = image.dtype == np.uint16
+        if deep == self.deep:
+            return image
+        # 257 = 65535 / 255: white stays white.
+        return image * np.uint16(257) if self.deep else np.uint8((image + 128.0) / 257)
 
     def _read_times(self, rate: Fraction) -> list[Fraction]:
         count = len(self.files)
@@ -102,19 +112,61 @@ class ImageFolder:
             )
         return times
 
-    @staticmethod
-    def _read(file: Path) -> np.ndarray:
-        with reading(file):
-            data = file.read_bytes()
-        ending = _ENDINGS.get(file.suffix.lower(), b"")
-        image = None
-        if data and ending in data[-4096:]:  # some cameras append a few bytes
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        if image is None:
-            raise VideoError(
-                f"Cannot read '{file}': the image is damaged or cut short."
-            )
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+def image_files(folder: Path) -> list[Path]:
+    """The images of a folder in natural order; hidden files are none.
+
+    Raises:
+        OSError: If the folder cannot be read.
+    """
+    found = (p for p in folder.iterdir() if not p.name.startswith("."))
+    return sorted((p for p in found if p.suffix.lower() in _SUFFIXES), key=natural_key)
+
+
+def _gaps(folder: Path, files: list[Path]) -> list[str]:
+    """A line if numbers are missing between names that differ by a number alone."""
+    numbers = []
+    stems = set()
+    for file in files:
+        parts = re.split(r"(\d+)(?=\D*$)", file.stem)
+        if len(parts) != 3:
+            return []
+        stems.add((parts[0], parts[2]))
+        numbers.append(int(parts[1]))
+    steps = {b - a for a, b in zip(numbers, numbers[1:], strict=False)}
+    if len(stems) != 1 or len(steps) < 2:
+        return []
+    usual = min(steps)
+    after = next(i for i in range(len(files)) if numbers[i + 1] - numbers[i] > usual)
+    return [
+        f"The numbering in '{folder}' has gaps (after '{files[after].name}' comes "
+        f"'{files[after + 1].name}'): the images are shown one after another all the "
+        "same."
+    ]
+
+
+def _content(folder: Path, files: list[Path]) -> str:
+    """Changes when an image does, going by names, sizes and dates."""
+    digest = hashlib.sha256()
+    listing = folder / TIMESTAMPS
+    with reading(folder):
+        for file in [*files, *([listing] if listing.exists() else [])]:
+            facts = file.stat()
+            digest.update(f"{file.name} {facts.st_size} {facts.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _read(file: Path) -> np.ndarray:
+    with reading(file):
+        data = file.read_bytes()
+    ending = _ENDINGS.get(file.suffix.lower(), b"")
+    image = None
+    if data and ending in data[-4096:]:  # some cameras append a few bytes
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if image is None or image.dtype not in (np.uint8, np.uint16):
+        raise VideoError(f"Cannot read '{file}': the image is damaged or cut short.")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def timestamps_text(times: list[Fraction]) -> str:

@@ -1,18 +1,15 @@
 """What a video file is, learned by walking through all its packets once.
 
 In: the path of a video file. Out: a `VideoInfo`: shown size, number of frames, exact
-times, colour, sound. Packets are read but not decoded, at about the speed of the disk,
-so that hours of upscaling do not start on a file that will turn out to be cut short:
-
-    FFmpeg decodes half of a file without complaint when the other half is missing. The
-    header still declares the full duration, so the end of the last packet is compared
-    with every declaration there is (the stream's own, its DURATION tag in Matroska, and
-    the container's against the longest of all streams).
+times, depth, colour, sound, and what speaks for or against the file being whole
+(`evidence`). Packets are read but not decoded, at about the speed of the disk, so that
+hours of upscaling do not start on a file that will turn out to be cut short.
 
 Times are `Fraction`s in seconds on the file's own clock, never index / rate: clips with
 a variable frame rate keep their sound in sync only this way.
 """
 
+import hashlib
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,14 +17,15 @@ from pathlib import Path
 import av
 
 from keras_megan.video.errors import VideoError, reading
+from keras_megan.video.io.evidence import Span, weigh
+from keras_megan.video.io.hdr import Mastering, read_mastering
+from keras_megan.video.io.opening import (
+    check_file,
+    main_video_stream,
+    open_input,
+)
 
-# Formats whose header declares the duration; elsewhere FFmpeg can only estimate it.
-_DECLARING_FORMATS = {"mov", "mp4", "matroska", "webm", "avi", "flv", "asf"}
-# What FFmpeg opens besides videos: text shown as pictures, and scripts or lists that
-# would make it open other files and addresses.
-_NO_VIDEOS = {"tty", "bin", "adf", "idf", "xbin", "concat", "hls", "dash", "sdp"}
-_HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
-_SLACK = Fraction(1, 20)  # seconds by which honest headers are rounded
+_FIRST_FRAMES = 6  # are looked at to learn whether the clip is interlaced
 
 
 @dataclass(frozen=True)
@@ -54,10 +52,15 @@ class VideoInfo:
         time_base: The unit in which the file counts time, in seconds.
         rate: Frames per second on average.
         codec, pixel_format: FFmpeg's names.
+        depth: Bits of a colour value.
         pixel_aspect: Width of a pixel over its height, as shown.
         colour: Colour tags.
+        mastering: For which screen HDR material was made, if the file says.
+        interlaced: Whether the stream says that its frames are woven of two fields.
         audio, subtitles: One description for each such stream.
-        notes: Lines the user should see (high dynamic range, ...).
+        notes: Lines the user should see.
+        doubts: Why it is not certain that the file is whole; empty if it is.
+        content: Changes when any picture or its time does; not with the file's name.
     """
 
     path: Path
@@ -70,12 +73,17 @@ class VideoInfo:
     rate: Fraction
     codec: str
     pixel_format: str
+    depth: int = 8
     rotation: int = 0
     pixel_aspect: Fraction = Fraction(1)
     colour: Colour = Colour()
+    mastering: Mastering | None = None
+    interlaced: bool = False
     audio: tuple[str, ...] = ()
     subtitles: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    content: str = ""
 
     @property
     def duration(self) -> Fraction:
@@ -83,98 +91,77 @@ class VideoInfo:
         return self.end - self.start
 
 
-@dataclass
-class _Span:
-    """Running totals over one stream's packets, in units of its time base."""
-
-    packets: int = 0
-    first: int | None = None
-    last: int | None = None
-    end: int | None = None
-
-    def add(self, packet: av.Packet) -> None:
-        self.packets += 1
-        time = packet.pts if packet.pts is not None else packet.dts
-        if time is None:
-            return
-        end = time + (packet.duration or 0)
-        self.first = time if self.first is None else min(self.first, time)
-        self.last = time if self.last is None else max(self.last, time)
-        self.end = end if self.end is None else max(self.end, end)
-
-
-def check_file(path: Path) -> None:
-    """Raises `VideoError` unless `path` is a file with something in it."""
-    if not path.exists():
-        raise VideoError(f"Cannot read '{path}': no such file or folder.")
-    with reading(path):
-        if path.stat().st_size == 0:
-            raise VideoError(f"Cannot read '{path}': the file is empty.")
-
-
-def main_video_stream(container: av.container.InputContainer, path: Path):
-    """The first video stream that is not a cover picture."""
-    if container.format.name in _NO_VIDEOS:
-        raise VideoError(
-            f"Cannot read '{path}': it is not a video (FFmpeg takes it for "
-            f"{container.format.long_name})."
-        )
-    pictures = av.stream.Disposition.attached_pic
-    videos = [s for s in container.streams.video if not s.disposition & pictures]
-    if not videos:
-        kinds = sorted({stream.type for stream in container.streams}) or ["nothing"]
-        raise VideoError(
-            f"'{path}' has no video stream (it holds: {', '.join(kinds)}). "
-            "Give a video file or a folder of images."
-        )
-    return videos[0]
-
-
-def probe_video(path: str | Path) -> VideoInfo:
+def probe_video(path: str | Path, allow_damaged: bool = False) -> VideoInfo:
     """Walks through a video file and describes it.
 
     Args:
         path: A video file in any format FFmpeg reads.
+        allow_damaged: Describe what is there of a damaged file, too.
 
     Returns:
         A `VideoInfo`.
 
     Raises:
         VideoError: If the file is missing, unreadable, has no video stream or no
-            frame, or ends before its declared duration.
+            frame, or, unless `allow_damaged`, if something of it is missing.
     """
     path = Path(path)
     check_file(path)
-    with reading(path), av.open(str(path)) as container:
+    with reading(path), open_input(path) as container:
         stream = main_video_stream(container, path)
-        spans = {s.index: _Span() for s in container.streams}
-        stored = 0  # packets of the video, those that are not shown included
-        for packet in container.demux():
-            stored += packet.size > 0 and packet.stream.index == stream.index
-            if packet.size and not packet.is_discard:
-                spans[packet.stream.index].add(packet)
+        spans = {s.index: Span() for s in container.streams}
+        digest = hashlib.sha256()
+        for packet in _packets(container, allow_damaged):
+            spans[packet.stream.index].add(packet)
+            if packet.stream.index == stream.index:
+                digest.update(f"{packet.pts} ".encode())
+                digest.update(packet)
         span = spans[stream.index]
-        if span.packets == 0:
+        if span.shown == 0:
             raise VideoError(f"'{path}' has a video stream without a single frame.")
         rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
-        base = stream.time_base
-        start = (span.first or 0) * base
+        start = (span.first or 0) * stream.time_base
         end = _end_time(stream, span, rate, start)
-        if stored < stream.frames:
-            raise VideoError(
-                f"'{path}' is cut short: its header declares {stream.frames} frames, "
-                f"its data hold {stored}. Fetch it again or repair it first."
-            )
-        _refuse_truncated(path, container, spans, stream, rate)
-        first = _first_frame(container, stream, path)
-        return _describe(path, container, stream, first, span, start, end, rate)
+        first_frames = _first_frames(path, allow_damaged)
+        notes, doubts = weigh(
+            path, container, stream, spans, rate, _tagged(stream), allow_damaged
+        )
+        return _describe(
+            path,
+            container,
+            stream,
+            first_frames,
+            num_frames=span.shown,
+            start=start,
+            end=end,
+            rate=rate,
+            notes=notes,
+            doubts=doubts,
+            content=digest.hexdigest(),
+        )
 
 
-def _end_time(stream, span: _Span, rate: Fraction, start: Fraction) -> Fraction:
+def _packets(container, allow_damaged: bool):
+    """All packets with something in them; of a damaged file, up to where it breaks."""
+    packets = container.demux()
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except av.error.InvalidDataError:
+            if not allow_damaged:
+                raise
+            return
+        if packet.size:
+            yield packet
+
+
+def _end_time(stream, span: Span, rate: Fraction, start: Fraction) -> Fraction:
     """When the last frame disappears."""
     base = stream.time_base
     if span.last is None:  # a format without timestamps: raw H.264 and the like
-        return start + span.packets / rate
+        return start + span.shown / rate
     declared = None
     if stream.duration:
         declared = (stream.start_time or 0) + stream.duration
@@ -185,44 +172,25 @@ def _end_time(stream, span: _Span, rate: Fraction, start: Fraction) -> Fraction:
     return span.last * base + 1 / rate
 
 
-def _first_frame(container, stream, path: Path) -> av.VideoFrame:
-    """The first decoded frame: the decoder corrects what the header says of it."""
-    container.seek(0)
-    for frame in container.decode(stream):
-        return frame
-    raise VideoError(f"'{path}': not one frame can be decoded; the file is damaged.")
-
-
-def _refuse_truncated(path: Path, container, spans, stream, rate: Fraction) -> None:
-    """Raises `VideoError` if packets end well before the declared duration."""
-    base, span = stream.time_base, spans[stream.index]
-    if span.end is None or not _DECLARING_FORMATS & set(
-        container.format.name.split(",")
-    ):
-        return
-    slack = 2 / rate + _SLACK
-    claims = []  # (begin, end of the data, declared duration), in seconds
-    begin = (stream.start_time or 0) * base
-    if stream.duration:
-        claims.append((begin, span.end * base, stream.duration * base))
-    tag = next((v for k, v in stream.metadata.items() if k.startswith("DURATION")), "")
-    if tag.count(":") == 2:
-        claims.append((Fraction(0), span.end * base, parse_clock(tag)))
-    if container.duration:
-        ends = [
-            spans[s.index].end * s.time_base
-            for s in container.streams
-            if spans[s.index].end is not None
-        ]
-        begin = Fraction(container.start_time or 0, av.time_base)
-        claims.append((begin, max(ends), Fraction(container.duration, av.time_base)))
-    for begin, end, declared in claims:
-        if end - begin + slack < declared:
-            raise VideoError(
-                f"'{path}' is cut short: its header declares {float(declared):.2f} "
-                f"seconds, its data end after {float(end - begin):.2f}. "
-                "Fetch it again or repair it first."
-            )
+def _first_frames(path: Path, allow_damaged: bool) -> list[av.VideoFrame]:
+    """The first decoded frames: the decoder corrects what the header says of them."""
+    frames: list[av.VideoFrame] = []
+    # Opened again: not every format can be wound back.
+    with open_input(path) as container:
+        stream = main_video_stream(container, path)
+        for packet in container.demux(stream):
+            try:
+                frames += packet.decode()
+            except av.error.InvalidDataError:
+                if not allow_damaged:
+                    raise
+            if len(frames) >= _FIRST_FRAMES:
+                break
+    if not frames:
+        raise VideoError(
+            f"'{path}': not one frame can be decoded; the file is damaged."
+        )
+    return frames
 
 
 def parse_clock(text: str) -> Fraction:
@@ -240,8 +208,17 @@ def parse_clock(text: str) -> Fraction:
     return seconds
 
 
-def _describe(path, container, stream, frame, span, start, end, rate) -> VideoInfo:
-    codec = stream.codec_context
+def _tagged(stream) -> Fraction | None:
+    """The duration in a stream's tags, as Matroska has it."""
+    tag = next((v for k, v in stream.metadata.items() if k.startswith("DURATION")), "")
+    try:
+        return parse_clock(tag) if tag.count(":") == 2 else None
+    except (ValueError, ZeroDivisionError):
+        return None  # not a time: no claim
+
+
+def _describe(path, container, stream, frames, **facts) -> VideoInfo:
+    frame = frames[0]
     rotation = int(round(frame.rotation / 90)) * 90 % 360
     aspect = Fraction(stream.sample_aspect_ratio or 1)
     width, height = frame.width, frame.height
@@ -253,33 +230,28 @@ def _describe(path, container, stream, frame, span, start, end, rate) -> VideoIn
         transfer=int(frame.color_trc),
         range=int(frame.color_range),
     )
-    notes = []
-    if colour.transfer in _HDR_TRANSFERS:
-        notes.append(
-            f"'{path}' is HDR ({_HDR_TRANSFERS[colour.transfer]}): frames are worked "
-            "on in 8 bits and keep their tags, so fine gradients may band."
-        )
     return VideoInfo(
         path=path,
         width=width,
         height=height,
-        num_frames=span.packets,
-        start=start,
-        end=end,
         time_base=stream.time_base,
-        rate=rate,
-        codec=codec.name,
+        codec=stream.codec_context.name,
         pixel_format=frame.format.name,
+        depth=max(part.bits for part in frame.format.components),
         rotation=rotation,
         pixel_aspect=aspect,
         colour=colour,
+        mastering=read_mastering(frame),
+        interlaced=any(f.interlaced_frame for f in frames),
         audio=tuple(
             f"{s.codec_context.name} {s.codec_context.sample_rate} Hz"
+            if s.codec_context
+            else "unknown"
             for s in container.streams.audio
         ),
         subtitles=tuple(
             s.codec_context.name if s.codec_context else "unknown"
             for s in container.streams.subtitles
         ),
-        notes=tuple(notes),
+        **facts,
     )

@@ -1,13 +1,14 @@
 """Frames of a clip, one at a time, with exact times.
 
-In: a video file or a folder of images. Out: an iterator of `Frame`s: uint8 RGB arrays
+In: a video file or a folder of images. Out: an iterator of `Frame`s: RGB arrays
 (H, W, 3) as a viewer would see them (rotated upright, converted with the file's own
-colour matrix and range, any bit depth and chroma layout) and the exact moments at which
-they appear and disappear, as `Fraction`s of seconds.
+colour matrix and range, fields made one picture; uint8, or uint16 where the file holds
+more than 8 bits) and the exact moments at which they appear and disappear, as
+`Fraction`s of seconds.
 
 One frame is held back, because a frame's duration is known only when the next arrives.
 A file that stops before its declared end, or in which pictures cannot be decoded, is an
-error and never a shorter clip.
+error and never a shorter clip, unless the caller allows damage.
 """
 
 from collections.abc import Iterator
@@ -20,8 +21,11 @@ import numpy as np
 from av.video.reformatter import Interpolation
 
 from keras_megan.video.errors import VideoError, reading
+from keras_megan.video.io.deinterlace import deinterlaced
+from keras_megan.video.io.evidence import ADVICE
 from keras_megan.video.io.image_folder import ImageFolder
-from keras_megan.video.io.probe import VideoInfo, main_video_stream, probe_video
+from keras_megan.video.io.opening import main_video_stream, open_input
+from keras_megan.video.io.probe import VideoInfo, probe_video
 
 # Chroma interpolated at full resolution, the same on every processor.
 CONVERSION = (
@@ -33,13 +37,17 @@ CONVERSION = (
 )
 _KNOWN_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}  # H.273 -> swscale
 
+# Their packets need not give a picture each: reference frames that are never shown, two
+# frames in one packet.
+_WITH_HIDDEN_FRAMES = {"vp8", "mpeg4"}
+
 
 @dataclass(frozen=True)
 class Frame:
     """One picture of a clip.
 
     Attributes:
-        image: uint8 RGB, shape (height, width, 3).
+        image: uint8 or uint16 RGB, shape (height, width, 3).
         time: Seconds on the file's clock at which it appears.
         duration: Seconds for which it is shown.
     """
@@ -60,11 +68,27 @@ def yuv_matrix(info: VideoInfo) -> int:
 
 
 class VideoFile:
-    """A video file as a source of frames. See `open_clip`."""
+    """A video file as a source of frames. See `open_clip`.
 
-    def __init__(self, path: str | Path):
+    Attributes:
+        info: What is known of it.
+        remarks: Lines for the user that reading brought up so far.
+        doubts: The same, where it is not certain that all frames came.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        allow_damaged: bool = False,
+        deinterlace: str = "auto",
+        deep: bool = False,
+    ):
         self.path = Path(path)
-        self.info = probe_video(self.path)
+        self.info = probe_video(self.path, allow_damaged)
+        self.remarks: list[str] = []
+        self.doubts: list[str] = []
+        self._allow_damaged, self._deinterlace = allow_damaged, deinterlace
+        self.deep = deep
 
     def frames(
         self, start: Fraction | None = None, end: Fraction | None = None
@@ -78,7 +102,7 @@ class VideoFile:
         begin = first + (start or 0)
         stop = None if end is None else first + end
         held: Frame | None = None
-        for time, picture in self._pictures():
+        for time, picture in self._whole_pictures():
             if held is not None:
                 yield replace(held, duration=time - held.time)
                 held = None
@@ -91,18 +115,35 @@ class VideoFile:
             left = self.info.end - held.time
             yield replace(held, duration=left if left > 0 else nominal)
 
+    @property
+    def deinterlaces(self) -> bool:
+        """Whether fields are made one picture."""
+        return {"auto": self.info.interlaced, "on": True, "off": False}[
+            self._deinterlace
+        ]
+
+    def _whole_pictures(self) -> Iterator[tuple[Fraction, av.VideoFrame]]:
+        pictures = self._pictures()
+        if self.deinterlaces:
+            return deinterlaced(pictures, every=self._deinterlace == "on")
+        return pictures
+
     def _pictures(self) -> Iterator[tuple[Fraction, av.VideoFrame]]:
         """Decoded pictures with strictly increasing times; checks that all came."""
-        info, count, time = self.info, 0, None
-        with reading(self.path), av.open(str(self.path)) as container:
+        info, count, time, damaged = self.info, 0, None, 0
+        with reading(self.path), open_input(self.path) as container:
             stream = main_video_stream(container, self.path)
             stream.thread_type = "AUTO"
-            for picture in container.decode(stream):
-                if picture.is_corrupt:
-                    raise VideoError(
-                        f"'{self.path}' is damaged: frame {count} cannot be decoded. "
-                        "Fetch it again or repair it first."
-                    )
+            for picture in self._decoded(container, stream):
+                if picture is None or picture.is_corrupt:
+                    damaged += 1
+                    if not self._allow_damaged:
+                        raise VideoError(
+                            f"'{self.path}' is damaged: frame {count} cannot be "
+                            f"decoded. {ADVICE}"
+                        )
+                if picture is None:
+                    continue
                 previous = time
                 if picture.pts is not None:
                     time = picture.pts * stream.time_base
@@ -115,18 +156,58 @@ class VideoFile:
                 count += 1
                 yield time, picture
         shown_to = info.start if time is None else time + 1 / info.rate
-        missing = info.end - shown_to
+        self._check_end(count, info.end - shown_to)
+        silent = info.num_frames - count
+        in_pairs = abs(info.num_frames - 2 * count) <= 2  # a packet for each field
+        if silent > 0 and not in_pairs and info.codec not in _WITH_HIDDEN_FRAMES:
+            self.doubts.append(
+                f"'{self.path}': {silent} of {info.num_frames} packets gave no "
+                "picture; a clip that begins in the middle of a take is like that."
+            )
+        if damaged:
+            self.remarks.append(
+                f"'{self.path}': {damaged} frames were damaged; they were repaired as "
+                "far as the decoder can, or left out."
+            )
+
+    def _decoded(self, container, stream) -> Iterator[av.VideoFrame | None]:
+        """All pictures; `None` for a packet that gives none, where that is allowed."""
+        if not self._allow_damaged:
+            yield from container.decode(stream)
+            return
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except av.error.FFmpegError:
+                yield None  # the file breaks off here
+                packet = None
+            try:
+                decoded = stream.codec_context.decode(packet)
+            except av.error.FFmpegError:
+                decoded = [None]
+            yield from decoded
+            if packet is None:
+                return
+
+    def _check_end(self, count: int, missing: Fraction) -> None:
+        """Raises `VideoError` if the end of the clip did not come."""
+        info = self.info
+        if self._allow_damaged and count:
+            return
         if count == 0 or missing > max(2 / info.rate, info.duration / info.num_frames):
             if count < info.num_frames:
                 raise VideoError(
                     f"'{self.path}' is damaged: only {count} of {info.num_frames} "
                     f"frames can be decoded, the last {float(missing):.2f} seconds are "
-                    "lost. Fetch it again or repair it first."
+                    f"lost. {ADVICE}"
                 )
 
     def _rgb(self, picture: av.VideoFrame) -> np.ndarray:
         converted = picture.reformat(
-            format="rgb24",
+            format="rgb48le" if self.deep else "rgb24",
             src_colorspace=yuv_matrix(self.info),
             interpolation=CONVERSION,
         )
@@ -144,21 +225,32 @@ class VideoFile:
         return image
 
 
-def open_clip(path: str | Path, rate: Fraction | None = None) -> "VideoFile | Folder":
+def open_clip(
+    path: str | Path,
+    rate: Fraction | None = None,
+    *,
+    allow_damaged: bool = False,
+    deinterlace: str = "auto",
+    deep: bool = False,
+) -> "VideoFile | Folder":
     """Opens a video file or a folder of images.
 
     Args:
         path: Video file, or folder whose images, in natural order of their names, are
             the frames.
         rate: Frames per second of a folder of images (25 if not given and the folder
-            has no `timestamps.txt`). Ignored for video files, which know their times.
+            has no `timestamps.txt`).
+        allow_damaged: Take what is there of a damaged file.
+        deinterlace: "auto" where the stream says that it is interlaced, "on", "off".
+        deep: Whether frames are uint16 instead of uint8.
 
     Returns:
         An object with `info`, a `VideoInfo`, and `frames(start=None, end=None)`, an
         iterator of `Frame`s that can be started as often as needed.
 
     Raises:
-        VideoError: If there is nothing readable at `path`.
+        VideoError: If there is nothing readable at `path`, or a rate is given for a
+            video file.
 
     Example:
 
@@ -167,11 +259,24 @@ def open_clip(path: str | Path, rate: Fraction | None = None) -> "VideoFile | Fo
     ...     print(frame.time, frame.image.shape)
     """
     path = Path(path)
-    return Folder(path, rate) if path.is_dir() else VideoFile(path)
+    with reading(path):
+        folder = path.is_dir()
+    if folder:
+        return Folder(path, rate, deep)
+    if rate is not None:
+        raise VideoError(
+            f"--rate is for folders of images; '{path}' knows its own times. Leave it "
+            "out."
+        )
+    return VideoFile(path, allow_damaged, deinterlace, deep)
 
 
 class Folder(ImageFolder):
     """A folder of images as a source of `Frame`s. See `open_clip`."""
+
+    deinterlaces = False
+    remarks: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     def frames(
         self, start: Fraction | None = None, end: Fraction | None = None

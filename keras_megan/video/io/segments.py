@@ -1,8 +1,8 @@
 """Write output frames into closed segments.
 
-In: frames one at a time, uint8 RGB (H, W, 3), each with the tick at which it appears.
-Out: every `SEGMENT_FRAMES` frames a segment that is complete in itself, on the disk and
-recorded in the journal.
+In: frames one at a time, uint8 or uint16 RGB (H, W, 3), each with the tick at which it
+appears. Out: for every `SEGMENT_FRAMES` frames a segment that is complete in itself, on
+the disk and recorded in the journal.
 
 Segments are encoded on a plain clock, one step for each frame; the true times are kept
 in the journal and put on when the segments are joined (`assemble`). So times are exact
@@ -25,13 +25,14 @@ import numpy as np
 from keras_megan.files import sync_file, sync_folder
 from keras_megan.video.errors import VideoError
 from keras_megan.video.io.codecs import Codec
+from keras_megan.video.io.opening import open_input, open_output
 from keras_megan.video.io.probe import VideoInfo
 from keras_megan.video.io.read import CONVERSION, yuv_matrix
-from keras_megan.video.jobs.journal import Journal, Segment, remove
+from keras_megan.video.jobs.journal import SEGMENT_FRAMES, Journal, Segment, remove
 
-SEGMENT_FRAMES = 48
 _FASTEST_CLOCK = 240
 _BT709_LIMITED = 1
+LUMA_FORMATS = ("yuv", "nv", "p0", "gray")  # how names of such pixel formats begin
 
 
 class Encoder(Protocol):
@@ -62,17 +63,22 @@ class VideoEncoder:
         self._container = self._stream = None
         self._count = 0
 
-    def _open(self, height: int, width: int) -> None:
+    @property
+    def name(self) -> str:
+        """FFmpeg's name of the encoder."""
+        return self._codec.encoder
+
+    def _open(self, height: int, width: int, deep: bool) -> None:
         info, colour = self._info, self._info.colour
         clock = min(2 * info.rate, Fraction(_FASTEST_CLOCK)).limit_denominator(100_000)
-        self._container = av.open(str(self._path), "w")
+        self._container = open_output(self._path)
         stream = self._container.add_stream(
             self._codec.encoder,
             rate=clock,
-            options=self._codec.encoder_options(self._crf),
+            options=self._codec.encoder_options(self._crf, info.mastering),
         )
         stream.width, stream.height = width, height
-        stream.pix_fmt = self._codec.pixel_format
+        stream.pix_fmt = self._codec.deep_format if deep else self._codec.pixel_format
         if stream.pix_fmt == "yuv420p" and (width % 2 or height % 2):
             stream.pix_fmt = "yuv444p"
         context = stream.codec_context
@@ -80,17 +86,18 @@ class VideoEncoder:
         context.sample_aspect_ratio = info.pixel_aspect
         context.color_primaries = colour.primaries
         context.color_trc = colour.transfer
-        if stream.pix_fmt.startswith("yuv"):
+        if stream.pix_fmt.startswith(LUMA_FORMATS):
             context.colorspace = yuv_matrix(info)
             context.color_range = _BT709_LIMITED
         self._stream = stream
 
     def write(self, image: np.ndarray, index: int) -> None:
         if self._container is None:
-            self._open(*image.shape[:2])
+            self._open(*image.shape[:2], deep=image.dtype == np.uint16)
         stream = self._stream
-        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-        if stream.pix_fmt.startswith("yuv"):
+        kind = "rgb48le" if image.dtype == np.uint16 else "rgb24"
+        frame = av.VideoFrame.from_ndarray(image, format=kind)
+        if stream.pix_fmt.startswith(LUMA_FORMATS):
             frame = frame.reformat(
                 format=stream.pix_fmt,
                 dst_colorspace=yuv_matrix(self._info),
@@ -99,7 +106,7 @@ class VideoEncoder:
             )
             frame.color_primaries = self._info.colour.primaries
             frame.color_trc = self._info.colour.transfer
-        elif stream.pix_fmt != "rgb24":
+        elif stream.pix_fmt != kind:
             frame = frame.reformat(format=stream.pix_fmt)
         frame.pts, frame.time_base = self._count, stream.codec_context.time_base
         self._count += 1
@@ -122,7 +129,7 @@ class VideoEncoder:
 
     def _verify(self) -> int:
         """Counts the packets and measures how far they are stored out of order."""
-        with av.open(str(self._path)) as container:
+        with open_input(self._path) as container:
             times = [p.pts for p in container.demux(video=0) if p.size]
         if len(times) != self._count or len(set(times)) != self._count:
             raise VideoError(
@@ -181,21 +188,24 @@ class SegmentWriter:
     def __post_init__(self):
         self._encoder: Encoder | None = None
         self._part = self.journal.folder / f"unfinished{self.suffix}"
-        self._first = self._next = self.journal.frames_done
+        self._number = -1
         self._ticks: list[int] = []
 
     def write(self, index: int, tick: int, image: np.ndarray) -> None:
-        """Adds frame `index`, which must be the next one. Earlier ones are skipped."""
-        if index < self._next:
+        """Adds frame `index`. Frames come in order; those finished earlier are skipped.
+
+        Of a segment that is not finished all frames must come.
+        """
+        number = index // SEGMENT_FRAMES
+        if self.journal.has(number):
             return
-        if self._encoder is None:
-            remove(self._part)
-            self._encoder = self.new_encoder(self._part)
-            self._first, self._ticks = index, []
+        if number != self._number:
+            self._open(number)
+        if index != number * SEGMENT_FRAMES + len(self._ticks):
+            raise ValueError(f"Frame {index} is not the next one of segment {number}.")
         self._encoder.write(image, index)
         self._ticks.append(tick)
-        self._next = index + 1
-        if self._next % SEGMENT_FRAMES == 0:
+        if len(self._ticks) == SEGMENT_FRAMES:
             self._close()
         self.on_frame()
 
@@ -211,8 +221,15 @@ class SegmentWriter:
             self._encoder = None
         remove(self._part)
 
+    def _open(self, number: int) -> None:
+        self.finish()
+        remove(self._part)
+        self._encoder = self.new_encoder(self._part)
+        self._number, self._ticks = number, []
+
     def _close(self) -> None:
         delay = self._encoder.close()
         self._encoder = None
-        segment = Segment(self._first, tuple(self._ticks), delay)
+        segment = Segment(self._number * SEGMENT_FRAMES, tuple(self._ticks), delay)
+        self._number = -1
         self.journal.finish_segment(self._part, self.suffix, segment)

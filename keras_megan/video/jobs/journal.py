@@ -1,14 +1,15 @@
 """What of a job is already done: a work folder beside the output that outlives a crash.
 
     .out.mp4.megan/
-        job.json              what is being made of what: fingerprint and settings
+        job.json              what is being made of what: contents and settings
         segment_00000.mp4     finished, closed, on the disk
-        segment_00000.json    ... says so: written after it, aside, and renamed
-        segment_00001.part.mp4    in the making when the power failed; made anew
+        segment_00000.json    ... says so, with a checksum: written after it and renamed
+        unfinished.mp4        in the making when the power failed; made anew
 
-The same command run again finds the same fingerprint and settings and goes on with the
-first segment that has no record. If anything that shapes the result has changed, the
-folder is emptied and the job starts anew, and says why.
+The same command run again finds the same contents and settings and goes on with what
+has no record. A segment that no longer fits its checksum is removed and made anew.
+Finished work of another job is never thrown away unasked: the job is refused, and the
+user says `--restart`, or returns to the earlier settings.
 """
 
 import contextlib
@@ -28,7 +29,8 @@ try:
 except ImportError:  # not on Windows
     fcntl = None
 
-_SAMPLE_BYTES = 1 << 20
+SEGMENT_FRAMES = 48
+_LONGEST_NAME = 255  # bytes; of most file systems
 
 
 @dataclass(frozen=True)
@@ -39,28 +41,23 @@ class Segment:
         first: Index of its first frame among the output's.
         ticks: When each of its frames appears, in units of the output's time base.
         delay: By how many frames packets are stored ahead of when they are shown.
+        checksum: sha256 of its file, or of all files of its folder.
     """
 
     first: int
     ticks: tuple[int, ...]
     delay: int = 0
+    checksum: str = ""
 
 
-def fingerprint(path: Path) -> str:
-    """Changes when a file or a folder of images does: names, sizes, dates, samples."""
-    digest = hashlib.sha256()
-    files = [path]
+def checksum(path: Path) -> str:
+    """sha256 of a file, or of the names and contents of all files in a folder."""
     if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.is_file())
-    for file in files:
-        facts = file.stat()
-        digest.update(f"{file.name} {facts.st_size} {facts.st_mtime_ns}\n".encode())
-    if path.is_file():
-        with open(path, "rb") as stream:
-            digest.update(stream.read(_SAMPLE_BYTES))
-            stream.seek(max(0, path.stat().st_size - _SAMPLE_BYTES))
-            digest.update(stream.read(_SAMPLE_BYTES))
-    return digest.hexdigest()
+        files = sorted(path.iterdir())
+        text = "".join(f"{file.name} {checksum(file)}\n" for file in files)
+        return hashlib.sha256(text.encode()).hexdigest()
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 class Journal:
@@ -68,53 +65,78 @@ class Journal:
 
     Attributes:
         folder: Where it is.
-        segments: What is finished, in order, without gaps.
         facts: What was decided once for the whole job (the tile size).
-        restarted: Why earlier work was thrown away; empty if it was not.
+        notes: Lines the user should see: what was found damaged.
     """
 
-    def __init__(self, folder: Path, job: dict, ignore_earlier: bool = False):
+    def __init__(self, folder: Path, job: dict, suffix: str, restart: bool = False):
         self.folder = folder
-        self.segments: list[Segment] = []
         self.facts: dict = {}
-        self.restarted = ""
-        self._job = job
-        earlier = self._read(folder / "job.json")
-        if earlier is not None and not ignore_earlier:
-            changed = [k for k in job if earlier.get("job", {}).get(k) != job[k]]
-            if not changed:
-                self.facts = earlier.get("facts", {})
-                self._find_segments()
-                return
-            self.restarted = ", ".join(changed)
-        for entry in folder.iterdir():
-            if entry.name != "lock":
-                remove(entry)
-        self._store()
+        self.notes: list[str] = []
+        self._job, self._suffix = job, suffix
+        self._segments: dict[int, Segment] = {}
+        earlier = None if restart else self._earlier()
+        if earlier is None:
+            for entry in folder.iterdir():
+                if entry.name != "lock":
+                    remove(entry)
+            self._store()
+            return
+        changed = _changes(earlier["job"], job)
+        if changed:
+            raise VideoError(
+                f"'{folder}' holds unfinished work that was begun differently "
+                f"({changed}). Go back to that, or add --restart to begin anew."
+            )
+        self.facts = earlier["facts"]
+        self._find_segments()
+
+    @property
+    def segments(self) -> list[Segment]:
+        """What is finished, in order; there may be gaps until the job is done."""
+        return [self._segments[number] for number in sorted(self._segments)]
 
     @property
     def frames_done(self) -> int:
         """Output frames in finished segments."""
-        return sum(len(segment.ticks) for segment in self.segments)
+        return sum(len(segment.ticks) for segment in self._segments.values())
+
+    def has(self, number: int) -> bool:
+        """Whether segment `number` is finished."""
+        return number in self._segments
+
+    def has_frames(self, frames: range) -> bool:
+        """Whether all these output frames are in finished segments."""
+        touched = {frames[0] // SEGMENT_FRAMES, frames[-1] // SEGMENT_FRAMES}
+        numbers = range(min(touched), max(touched) + 1)
+        return all(number in self._segments for number in numbers)
 
     def remember(self, **facts) -> None:
         """Keeps decisions for later runs of the same job."""
         self.facts.update(facts)
         self._store()
 
-    def segment_path(self, index: int, suffix: str) -> Path:
-        """Where finished segment `index` is kept."""
-        return self.folder / f"segment_{index:05d}{suffix}"
+    def segment_path(self, number: int, suffix: str) -> Path:
+        """Where finished segment `number` is kept."""
+        return self.folder / f"segment_{number:05d}{suffix}"
 
     def finish_segment(self, made: Path, suffix: str, segment: Segment) -> None:
         """Takes over a closed segment: to the disk, renamed, recorded."""
-        index = len(self.segments)
-        path = self.segment_path(index, suffix)
+        number = segment.first // SEGMENT_FRAMES
+        path = self.segment_path(number, suffix)
+        segment = Segment(segment.first, segment.ticks, segment.delay, checksum(made))
         remove(path)
         os.replace(made, path)
         sync_folder(self.folder)
-        write_whole(self.segment_path(index, ".json"), json.dumps(asdict(segment)))
-        self.segments.append(segment)
+        write_whole(self.segment_path(number, ".json"), json.dumps(asdict(segment)))
+        self._segments[number] = segment
+
+    def pieces(self) -> list[tuple[Path, Segment]]:
+        """All segments with their files, in order, for joining."""
+        return [
+            (self.segment_path(s.first // SEGMENT_FRAMES, self._suffix), s)
+            for s in self.segments
+        ]
 
     def discard(self) -> None:
         """Removes the work folder."""
@@ -124,20 +146,74 @@ class Journal:
         text = json.dumps({"job": self._job, "facts": self.facts}, indent=1)
         write_whole(self.folder / "job.json", text)
 
-    def _find_segments(self) -> None:
-        while True:
-            record = self._read(self.segment_path(len(self.segments), ".json"))
-            if record is None:
-                return
-            segment = Segment(record["first"], tuple(record["ticks"]), record["delay"])
-            self.segments.append(segment)
-
-    @staticmethod
-    def _read(path: Path) -> dict | None:
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+    def _earlier(self) -> dict | None:
+        """The record of an earlier run; `None` if nothing of it can be used."""
+        path = self.folder / "job.json"
+        if not path.exists():
             return None
+        record = _read(path)
+        if (
+            isinstance(record, dict)
+            and isinstance(record.get("job"), dict)
+            and isinstance(record.get("facts"), dict)
+        ):
+            # Without a finished segment nothing is lost by beginning differently.
+            begun = list(self.folder.glob("segment_*.json"))
+            return record if begun or record["job"] == self._job else None
+        self.notes.append(
+            f"The record of the earlier run, '{path}', is damaged: starting anew."
+        )
+        return None
+
+    def _find_segments(self) -> None:
+        for record in sorted(self.folder.glob("segment_*.json")):
+            segment = _segment(_read(record))
+            path = record.with_suffix(self._suffix)
+            try:
+                whole = segment is not None and checksum(path) == segment.checksum
+            except OSError:
+                whole = False
+            if whole:
+                self._segments[segment.first // SEGMENT_FRAMES] = segment
+                continue
+            self.notes.append(
+                f"The finished segment '{path.name}' is damaged or missing: its frames "
+                "are made again."
+            )
+            remove(record)
+
+
+def _segment(record) -> Segment | None:
+    try:
+        return Segment(
+            int(record["first"]),
+            tuple(int(tick) for tick in record["ticks"]),
+            int(record["delay"]),
+            str(record["checksum"]),
+        )
+    except (TypeError, KeyError, ValueError):
+        return None
+
+
+def _changes(earlier: dict, job: dict) -> str:
+    """What differs, in words: values for settings, names for what has none."""
+    lines = []
+    for name in sorted({*earlier, *job}):
+        before, now = earlier.get(name), job.get(name)
+        if before == now:
+            continue
+        named = name.startswith("--")
+        lines.append(
+            f"{name}: then {before}, now {now}" if named else f"{name} differs"
+        )
+    return "; ".join(lines)
+
+
+def _read(path: Path):
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def remove(path: Path) -> None:
@@ -148,9 +224,17 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def work_folder(output: Path) -> Path:
+    """Where the job that makes `output` keeps its work."""
+    name = f".{output.name}.megan"
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        name = f".{hashlib.sha256(output.name.encode()).hexdigest()[:32]}.megan"
+    return output.parent / name
+
+
 @contextlib.contextmanager
 def open_journal(
-    output: Path, job: dict, ignore_earlier: bool = False
+    output: Path, job: dict, suffix: str = "", restart: bool = False
 ) -> Iterator[Journal]:
     """Opens the work folder of the job that makes `output`.
 
@@ -160,12 +244,14 @@ def open_journal(
     Args:
         output: The file or folder that is being made.
         job: Everything the result depends on, as JSON values.
-        ignore_earlier: Whether to start anew in any case.
+        suffix: Ending of the segments' files.
+        restart: Whether to throw away what an earlier run has finished.
 
     Raises:
-        VideoError: If the folder cannot be written, or another process works in it.
+        VideoError: If the folder cannot be written, another process works in it, or it
+            holds finished work of a job that differs.
     """
-    folder = output.parent / f".{output.name}.megan"
+    folder = work_folder(output)
     with writing(output):
         folder.mkdir(exist_ok=True)
         lock = open(folder / "lock", "w", encoding="utf-8")
@@ -178,11 +264,10 @@ def open_journal(
                     f"Another process is making '{output}' right now. Wait for it, "
                     "end it, or choose another output."
                 ) from error
-        journal = None
+        with writing(output):
+            journal = Journal(folder, json.loads(json.dumps(job)), suffix, restart)
         try:
-            with writing(output):
-                journal = Journal(folder, json.loads(json.dumps(job)), ignore_earlier)
             yield journal
         finally:
-            if journal is None or not journal.segments:
+            if not journal.segments:
                 shutil.rmtree(folder, ignore_errors=True)

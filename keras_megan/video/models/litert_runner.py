@@ -6,22 +6,26 @@ Out: 2T-1 frames (2T-1, sH, sW, 3), float32 or uint8, whichever the file compute
 
 `load_runner` finds this class by the ending `.tflite`. Neither Keras nor TensorFlow is
 loaded, so it starts in a moment. What the file expects it says itself (`artefact`).
+
+Two tiles on a thread each are done sooner than two tiles one after another on two
+threads. So the CPUs are divided among as many interpreters as there are tiles.
 """
 
 import hashlib
 import os
+import queue
 from pathlib import Path
 
 import numpy as np
 
 from keras_megan.quiet import standard_error_held_back
 from keras_megan.video.errors import VideoError, reading, reason
+from keras_megan.video.memory import memory_to_use
 from keras_megan.video.models.artefact import ArtefactInfo, read_info
 
 # Working memory of one call, in bytes for each pixel of one input frame: the growth of
 # the process from before the file was opened, rounded up. megan_edge took 22 kB traced
-# for computers and 131 kB traced for mobile GPUs. Tiles have the file's own size, so
-# nothing is decided by it.
+# for computers and 131 kB traced for mobile GPUs.
 BYTES_PER_PIXEL = 140_000
 
 
@@ -30,42 +34,84 @@ class LiteRTRunner:
 
     Args:
         path: A `.tflite` file that keras_megan exported.
-        num_threads: Threads of the runtime; all CPUs this process may use if not given.
+        num_threads: Threads of the runtime, over all tiles that run at the same time;
+            all CPUs this process may use if not given.
+        bytes_per_pixel: Working memory of one call for each pixel of one input frame.
 
     Attributes:
         info: What the file says of itself.
+        parallel: How many threads may call `run` at the same time; see `prepare`.
 
     Raises:
         VideoError: If the file cannot be read, is damaged, does not say what it is, or
             is not what it says.
     """
 
-    def __init__(self, path: str | Path, num_threads: int | None = None):
+    def __init__(
+        self,
+        path: str | Path,
+        num_threads: int | None = None,
+        bytes_per_pixel: int = BYTES_PER_PIXEL,
+    ):
         self.path = Path(path)
         self.info = info = read_info(self.path)
         self.name = self.path.stem
         self.frames_in, self.frames_out = info.frames_in, info.frames_out
         self.scale = info.scale
         self.fixed_size: tuple[int, int] | None = (info.height, info.width)
-        self.bytes_per_pixel = BYTES_PER_PIXEL
+        self.bytes_per_pixel = bytes_per_pixel
         with reading(self.path):
             self.fingerprint = hashlib.sha256(self.path.read_bytes()).hexdigest()
         self.notes: tuple[str, ...] = ()
-        self._interpreter = _open(self.path, num_threads or available_cpus())
-        self._input, self._output = _check_tensors(self._interpreter, self.path, info)
+        self.takes_times = False
+        self._threads = num_threads or available_cpus()
+        self.parallel = 0
+        self._idle: queue.SimpleQueue = queue.SimpleQueue()
+        self._open(1)
 
-    def __call__(self, frames: np.ndarray) -> np.ndarray:
-        """(T, H, W, 3) uint8, or float in [0, 1] -> (2T-1, sH, sW, 3)."""
+    def prepare(self, num_tiles: int, memory: int | None = None) -> None:
+        """Gets ready for windows of so many tiles: as many interpreters, if they fit.
+
+        Args:
+            num_tiles: Tiles of a window.
+            memory: Bytes that all interpreters together may take; `memory_to_use()`
+                if not given.
+        """
+        if memory is None:
+            memory = memory_to_use()
+        each = self.bytes_per_pixel * self.info.height * self.info.width
+        count = max(1, min(num_tiles, self._threads, memory // each))
+        if count != self.parallel:
+            self._open(count)
+
+    def _open(self, count: int) -> None:
+        threads = self._threads // count
+        opened = [_open(self.path, threads) for _ in range(count)]
+        ends = [_check_tensors(each, self.path, self.info) for each in opened]
+        self._idle = queue.SimpleQueue()
+        for pair in zip(opened, ends, strict=True):
+            self._idle.put(pair)
+        self.parallel = count
+
+    def run(self, frames: np.ndarray, times: np.ndarray | None = None) -> np.ndarray:
+        """(T, H, W, 3) uint8, or float in [0, 1] -> (2T-1, sH, sW, 3); see `Runner`."""
+        if times is not None:
+            raise ValueError(f"The model '{self.name}' takes no times.")
         if frames.shape != self.info.input_shape:
             raise ValueError(
                 f"The model '{self.name}' takes frames of shape "
                 f"{self.info.input_shape}. Received: {frames.shape}"
             )
-        self._interpreter.set_tensor(
-            self._input, _CONVERT[self.info.input_type](frames)
-        )
-        self._interpreter.invoke()
-        return self._interpreter.get_tensor(self._output)
+        pair = self._idle.get()
+        try:
+            interpreter, (given, made) = pair
+            interpreter.set_tensor(given, _CONVERT[self.info.input_type](frames))
+            interpreter.invoke()
+            return interpreter.get_tensor(made)
+        finally:
+            self._idle.put(pair)
+
+    __call__ = run
 
     def facts(self) -> dict:
         """What `megan info` prints."""

@@ -1,0 +1,35 @@
+"""`megan compare`: a picture of two clips, made to be looked at."""
+
+import argparse
+from pathlib import Path
+
+from keras_megan.cli import values
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    parser.add_argument("first", type=Path, help="video, folder of images or image")
+    parser.add_argument("second", type=Path, help="the same, of any size and rate")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="a .png file")
+    parser.add_argument("--labels", nargs=2, help="names to show (default: file names)")
+    parser.add_argument(
+        "--moments", type=values.count, default=3, help="rows of the picture (3)"
+    )
+    parser.add_argument(
+        "--overwrite", "--force", action="store_true", help="replace the picture"
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Runs the command."""
+    from keras_megan.video.compare import compare
+
+    compare(
+        arguments.first,
+        arguments.second,
+        arguments.output,
+        labels=arguments.labels,
+        moments=arguments.moments,
+        force=arguments.overwrite,
+    )
+    print(f"{arguments.first} and {arguments.second}: {arguments.output}")

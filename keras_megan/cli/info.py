@@ -1,0 +1,23 @@
+"""`megan info`: what is known of a video or a model."""
+
+import argparse
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    parser.add_argument(
+        "subject", help="video, folder of images, preset, .keras or .tflite file"
+    )
+    parser.add_argument(
+        "--size",
+        default="112x64",
+        help="input size for counting a model's work (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="as one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Runs the command."""
+    from keras_megan.video.models.info import describe_subject
+
+    describe_subject(arguments.subject, arguments.size, arguments.json)

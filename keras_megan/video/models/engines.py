@@ -1,0 +1,117 @@
+"""What computes: LiteRT on CPUs, Keras everywhere else and for everything else.
+
+    --engine auto      LiteRT if the model carries files for it, no GPU is there and
+                       nothing is asked for that the files cannot do; else Keras
+    --engine litert    LiteRT, or one line that says why not
+    --engine keras     Keras with its backend (KERAS_BACKEND)
+
+`find_model` decides before anything heavy is loaded; `Model.load` then loads it, once
+for all clips.
+"""
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keras_megan.video.errors import VideoError
+from keras_megan.video.models.preset_files import PRECISIONS, PresetFiles, find_files
+from keras_megan.video.models.runner import check_model, load_runner
+
+ENGINES = ("auto", "litert", "keras")
+DEFAULT_MODEL = "megan_edge"
+_GPU_DEVICES = ("nvidia[0-9]*", "kfd")  # in /dev: NVIDIA's and AMD's
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that was found, and what will run it.
+
+    Attributes:
+        name: As it was asked for.
+        engine: "litert" or "keras".
+        load: Loads it; the result is a `Runner`, or gives one by `for_size`.
+    """
+
+    name: str
+    engine: str
+    load: Callable[[], Any]
+
+
+def find_model(
+    name: str | Path = DEFAULT_MODEL,
+    engine: str = "auto",
+    precision: str = "int8",
+    threads: int | None = None,
+    needs_times: bool = False,
+) -> Model:
+    """Finds a model and decides what runs it, in a moment.
+
+    Args:
+        name: Preset name or folder, `.keras` or `.tflite` file.
+        engine: A value of `ENGINES`.
+        precision: Of a preset's files for LiteRT: "int8" or "fp32".
+        threads: CPU threads; all if not given.
+        needs_times: Whether new frames have to lie elsewhere than half-way.
+
+    Raises:
+        VideoError: If there is no such model, or the engine cannot run it.
+    """
+    name = str(name)
+    if engine not in ENGINES:
+        raise VideoError(f"Unknown engine '{engine}'. Known: {', '.join(ENGINES)}.")
+    if precision not in PRECISIONS:
+        raise VideoError(
+            f"Unknown precision '{precision}'. Known: {', '.join(PRECISIONS)}."
+        )
+    check_model(name)
+    if Path(name).suffix.lower() == ".tflite":
+        if engine == "keras":
+            raise VideoError(f"'{name}' runs on LiteRT only: leave out --engine keras.")
+        return Model(name, "litert", lambda: _tflite(name, threads))
+    files = None if engine == "keras" else find_files(name, precision)
+    if engine == "litert":
+        if files is None:
+            raise VideoError(
+                f"The model '{name}' carries no {precision} files for LiteRT that "
+                "belong to its weights. Use --engine keras, or make them "
+                "(docs/export.md)."
+            )
+        if needs_times:
+            raise VideoError(
+                "Files for LiteRT make new frames half-way between two given ones "
+                "only. Use --engine keras for this rate."
+            )
+    if files is not None and (engine == "litert" or not (needs_times or has_gpu())):
+        return Model(name, "litert", lambda: _with_threads(files, threads))
+    return Model(name, "keras", lambda: _keras(name, threads))
+
+
+def has_gpu() -> bool:
+    """Whether a GPU that Keras's backends can use seems to be there."""
+    devices = Path("/dev")
+    return devices.is_dir() and any(
+        True for pattern in _GPU_DEVICES for _ in devices.glob(pattern)
+    )
+
+
+def _tflite(name: str, threads: int | None):
+    from keras_megan.video.models.litert_runner import LiteRTRunner
+
+    return LiteRTRunner(name, threads)
+
+
+def _with_threads(files: PresetFiles, threads: int | None) -> PresetFiles:
+    files.threads = threads
+    return files
+
+
+def _keras(name: str, threads: int | None):
+    if threads is not None:  # read by TensorFlow, and by JAX's and torch's OpenMP
+        os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+    # TensorFlow warns of programs that make many graphs; clips of many sizes need them.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    return load_runner(name)

@@ -1,0 +1,1 @@
+"""What a person asks for: how large, at which rate, of which files."""
