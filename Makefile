@@ -13,7 +13,7 @@ help:
 	@echo "make test        run all tests"
 	@echo "make test-fast   run the tests that start no processes (under two minutes)"
 	@echo "make examples    execute the notebooks under examples/"
-	@echo "make export      make and verify SavedModel and TFLite files of megan_edge (minutes)"
+	@echo "make export      make and verify SavedModel and TFLite files of megan_mobile (minutes)"
 	@echo "make lint        check style and types"
 	@echo "make docs        build the API reference into site/"
 	@echo "make benchmarks  measure speed on this machine (minutes)"
@@ -39,7 +39,7 @@ $(VENV)/.installed-docs: pyproject.toml constraints.txt | $(VENV)/.installed
 	@touch $@
 
 export: $(VENV)/.installed-dev
-	$(BIN)/python -m export.convert --model megan_edge --precision fp32,fp16,dynamic_int8,int8 \
+	$(BIN)/python -m export.convert --model megan_mobile --precision fp32,fp16,dynamic_int8,int8 \
 	    --interface float32,uint8 --calibration demo --out exported --force
 
 demo: $(VENV)/.installed

@@ -1,6 +1,6 @@
 """Prunes a network to a budget before it is exported; training then repairs it.
 
-    python -m export.compress --model megan_edge --macs 14e9 --out lean.keras
+    python -m export.compress --model megan_mobile --macs 14e9 --out lean.keras
     python -m training.train --recipe training/recipes/finetune.py --model lean.keras \
         --data SHARDS --validation CLIPS --out RUN
     python -m export.convert --model RUN/stage_0_finetune/best.keras --out DIR

@@ -1,6 +1,6 @@
 """Makes and proves what ships to devices.
 
-    python -m export.convert --model megan_edge --to savedmodel,tflite \
+    python -m export.convert --model megan_mobile --to savedmodel,tflite \
         --height 64 --width 112 --precision fp32,fp16,dynamic_int8,int8 \
         --target cpu,gpu --calibration CLIPS --out DIR
 

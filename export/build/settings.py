@@ -101,7 +101,7 @@ class Variant:
     targets: tuple[str, ...]
 
     def file_name(self, settings: Settings, name: str) -> str:
-        """For example ``megan_edge_112x64_gpu_fp16.tflite``."""
+        """For example ``megan_mobile_112x64_gpu_fp16.tflite``."""
         suffix = "" if self.interface == "float32" else f"_{self.interface}"
         size = f"{settings.width}x{settings.height}"
         return f"{name}_{size}_{self.graph}_{self.precision}{suffix}.tflite"

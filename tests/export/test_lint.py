@@ -137,7 +137,9 @@ def test_the_cpu_reduces_six_axes_and_refuses_files_with_seven(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("operation", REFUSED_OPERATIONS)
-def test_every_operation_said_to_be_refused_is(operation, swiftshader, rng, tmp_path):
+def test_every_operation_listed_as_refused_is_refused(
+    operation, swiftshader, rng, tmp_path
+):
     flatbuffer = REFUSED[operation]()
     assert operation in summary(flatbuffer).operations
     found = lint(flatbuffer, "gpu")
@@ -147,7 +149,7 @@ def test_every_operation_said_to_be_refused_is(operation, swiftshader, rng, tmp_
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Statistics for quantized inputs:UserWarning")
-def test_operations_said_to_be_tried_are_right(swiftshader, rng, tmp_path):
+def test_operations_listed_as_tried_are_right(swiftshader, rng, tmp_path):
     found = set()
     for flatbuffer, tolerance in tiny_graphs.many_operations():
         found |= set(summary(flatbuffer).operations)
@@ -188,7 +190,7 @@ def binary_operations(same):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("operation", sorted(DISTINCT))
-def test_operations_said_to_need_distinct_operands_do(
+def test_operations_listed_as_needing_distinct_operands_do_need_them(
     operation, swiftshader, rng, tmp_path
 ):
     function, shape, dtype = binary_operations(same=True)[operation]
@@ -231,7 +233,7 @@ class UnderTest(layers.Layer):
         return keras.ops.depth_to_space(inputs, 2)
 
 
-def test_the_last_operation_is_told_from_what_it_reads():
+def test_the_last_operation_is_distinguished_from_its_inputs():
     inputs = keras.Input((8, 8, 4), batch_size=4)
     x = layers.LeakyReLU(name="before")(inputs)
     model = keras.Model(inputs, UnderTest(name="shuffle")(x), name="net")
@@ -294,7 +296,7 @@ def test_tried_and_refused_operations_are_known_to_the_schema_and_disjoint():
     assert set(REFUSED) == set(REFUSED_OPERATIONS)
 
 
-def test_what_is_no_model_is_refused_in_one_line(tmp_path):
+def test_a_file_that_is_not_a_model_is_refused_in_one_line(tmp_path):
     with pytest.raises(ExportError, match="Unknown target 'tpu'; choose from cpu, gpu"):
         lint(b"", "tpu")
     with pytest.raises(ExportError, match="expected a TFLite model"):

@@ -98,7 +98,7 @@ def test_stages_check_their_numbers():
             Recipe("r", None, None, (stage,), **{name: 0})
 
 
-def test_another_recipe_in_the_same_folder_is_refused_by_what_differs(
+def test_another_recipe_in_the_same_folder_is_refused_and_the_differences_are_named(
     recipe_file, tmp_path
 ):
     begin_run(load_recipe(recipe_file()), tmp_path / "run")

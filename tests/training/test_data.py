@@ -141,7 +141,7 @@ def test_damaged_sources_are_skipped_counted_and_named(tmp_path, capsys):
     assert "skipped: Cannot read" in text and "broken.mp4" in text
 
 
-def test_preparing_again_only_makes_what_is_missing(tmp_path, footage):
+def test_preparing_again_only_makes_the_missing_shards(tmp_path, footage):
     out = tmp_path / "out"
     settings = PrepareSettings(str(footage), str(out), downscale="1")
     manifest = prepare(settings, QUIET)

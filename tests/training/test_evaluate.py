@@ -122,7 +122,7 @@ def test_clips_are_found_as_files_folders_of_images_and_folders_of_files(tmp_pat
     assert [s.name for s in find_clips(tmp_path / "alone.mp4")] == ["alone"]
 
 
-def test_clips_of_one_stem_keep_apart(tmp_path):
+def test_clips_of_one_stem_get_different_names(tmp_path):
     write_frames(tmp_path / "walk", moving_clip(1))
     (tmp_path / "walk.mp4").touch()
     (tmp_path / "walk.mkv").touch()
@@ -192,7 +192,7 @@ def test_baselines_share_bicubic_given_frames():
     np.testing.assert_allclose(blend[1], (blend[0] + blend[2]) / 2, atol=1e-6)
 
 
-def test_flow_compensates_motion_that_blending_doubles():
+def test_optical_flow_avoids_the_double_images_of_blending():
     clip = Clip("moving", moving_clip(7, 96, 128, step=5))
     names = ("bicubic_blend", "bicubic_dis")
     scores = score_clip(clip, {name: BASELINES[name] for name in names})

@@ -28,7 +28,7 @@ def values(model):
     return {v.path: np.array(v) for v in model.variables}
 
 
-def test_kernels_are_mixed_with_what_their_initializers_draw(model):
+def test_kernels_are_mixed_with_fresh_ones_from_their_initializers(model):
     before = values(model)
     refresh(model, 0.4, seed=7)
     after = values(model)
@@ -51,7 +51,7 @@ def test_kernels_are_mixed_with_what_their_initializers_draw(model):
         )
 
 
-def test_all_kept_is_nothing_changed_and_nothing_kept_is_all_fresh(model):
+def test_keeping_all_changes_nothing_and_keeping_nothing_is_all_fresh(model):
     before = values(model)
     refresh(model, 1.0)
     for path, value in values(model).items():
@@ -89,7 +89,7 @@ def test_layers_with_several_kernels_have_all_of_them_mixed():
     }
 
 
-def test_it_is_a_change_that_a_stage_can_have(model):
+def test_refreshing_is_a_change_that_a_stage_can_make(model):
     change = changes.refresh(0.25)
     assert change.describe() == "refresh keep=0.25"
     before = values(model)

@@ -113,9 +113,7 @@ def test_trained_weights_and_averages_are_zero_where_the_masks_in_the_checkpoint
 
 
 @pytest.mark.slow
-def test_the_best_network_is_one_that_is_sparse(
-    recipe_file, shards, tmp_path, monkeypatch
-):
+def test_the_best_network_is_sparse(recipe_file, shards, tmp_path, monkeypatch):
     class WorseEveryTime:
         score = 0.0
 
@@ -143,7 +141,7 @@ def test_the_best_network_is_one_that_is_sparse(
 # === Going on, and replicas ===========================================================
 @pytest.mark.slow
 @pytest.mark.parametrize("pattern", ["magnitude", "2:4"])
-def test_a_sparse_stage_goes_on_bit_by_bit(
+def test_an_interrupted_sparse_stage_ends_with_the_same_bits(
     pattern, recipe_file, shards, tmp_path, monkeypatch
 ):
     sparsity = f"Sparsity(pattern={pattern!r}, end=0.9, every=3)"
@@ -234,7 +232,7 @@ def test_two_of_four_of_a_dense_kernel_and_of_three_inputs():
     assert np.mean(first == 0) == pytest.approx(1 / 3)
 
 
-def test_masks_change_on_their_turns_only_and_hold_in_between():
+def test_masks_change_only_on_their_turns():
     model, _, masks, apply = masked_model(Sparsity(pattern="2:4", end=0.5, every=2))
     kernel, random = model.get_layer("last").kernel, np.random.default_rng(0)
     changed, mask = [], np.ones(kernel.shape)
@@ -303,7 +301,7 @@ def test_a_network_without_such_kernels_is_refused():
         find_kernels(model, Sparsity())
 
 
-def test_without_the_package_a_line_says_what_to_install(monkeypatch):
+def test_if_the_package_is_missing_one_line_says_what_to_install(monkeypatch):
     real = builtins.__import__
 
     def missing(name, *arguments, **options):

@@ -129,9 +129,7 @@ def count_macs(model, input_shape=None):
 
     Raises:
         UnknownCostError: If a layer with matrices is not known.
-        keras_megan.net2net.tracing.graph.TraceError: If the model cannot be laid out,
-        or
-            `input_shape` does not fit it.
+        TraceError: If the model cannot be laid out, or `input_shape` does not fit it.
     """
     shapes = input_shape or known_shapes(model)
     graph = trace(model, is_counted, shapes, whole_sizes=True)
