@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo export test lint format benchmarks clean help
+.PHONY: demo export web test lint format benchmarks clean help
 
 help:
 	@echo "make demo        render a small clip, upscale it, say where the results are"
 	@echo "make test        run all tests"
 	@echo "make export      make and verify SavedModel and TFLite files of megan_edge (minutes)"
+	@echo "make web         make the page that runs in a browser, and serve it (minutes)"
 	@echo "make lint        check style"
 	@echo "make benchmarks  measure speed on this machine (minutes)"
 	@echo "make clean       remove .venv and what demo made"
@@ -34,6 +35,11 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 export: $(VENV)/.installed-dev
 	$(BIN)/python -m export.convert --model megan_edge --precision fp32,fp16,dynamic_int8,int8 \
 	    --interface float32,uint8 --calibration demo --out exported --force
+
+# The page is made once; `rm -r site` to have it made again.
+web: $(VENV)/.installed-dev
+	@test -e site || $(BIN)/python -m export.web --model megan_nano --out site
+	@$(BIN)/python -m export.web --out site --serve
 
 demo: $(VENV)/.installed
 	@$(BIN)/megan demo -o demo
