@@ -55,67 +55,131 @@ class Fitting:
             tries: The largest number of configurations to try.
             name: Name of the new layer.
         """
+        return next((new for new in self._made(tries, name) if self._fits(new)), None)
+
+    def coupled(self, tries):
+        """Returns what else changes in a configuration that has the wanted change.
+
+        Returns:
+            Dict from `Group` to its new size, of all groups that change; None if no
+            configuration has the wanted change.
+        """
+        for new in self._made(tries):
+            sizes = self._sizes_of(new)
+            if sizes is not None and self._maps.sizes.items() <= sizes.items():
+                return sizes
+        return None
+
+    def _made(self, tries, name=None):
+        """Yields the layer made from one configuration after the other."""
         layer = self._region.layer
         try:
             config = without_build(copy.deepcopy(layer.get_config()))
         except Exception as error:  # Whatever a user's get_config raises.
             self.reason = f"{type(error).__name__}: {error}"
-            return None
+            return
         for changed in itertools.islice(variants(config, self._changes()), tries):
             if name is not None:
                 changed["name"] = name
             new = self._attempt(changed)
             if new is not None:
-                return new
-        return None
+                yield new
 
     def _attempt(self, config):
         layer = self._region.layer
         try:
             with keras.saving.custom_object_scope(functions_of(layer)):
                 new = made_of(type(layer), config)
-            self._build(new)
+            shapes = self._build(new)
         except Exception as error:  # Whatever a class says to odd widths.
             text = str(error).strip().splitlines()
             self.reason = f"{type(error).__name__}: {text[0] if text else ''}"
             return None
-        old, made = layer.variables, new.variables
-        if len(old) != len(made):
-            self.reason = f"it has {len(made)} variables instead of {len(old)}"
+        wanted = [self._shape(tensor) for tensor in self._region.outputs]
+        if shapes and not _fit(shapes, wanted):
+            self.reason = f"it returns {shapes} instead of {wanted}"
             return None
-        for before, after in zip(old, made, strict=True):
-            weight = self._weights.get(id(before))
-            wanted = tuple(before.shape)
-            if weight is not None:
-                wanted = shape_under(weight, self._maps.sizes)
+        if len(layer.variables) != len(new.variables):
+            self.reason = (
+                f"it has {len(new.variables)} variables instead of "
+                f"{len(layer.variables)}"
+            )
+            return None
+        return new
+
+    def _fits(self, new):
+        """Whether every variable has the wanted shape."""
+        sizes = self._maps.sizes
+        for before, after in zip(
+            self._region.layer.variables, new.variables, strict=True
+        ):
+            wanted = self._shape_under(before, sizes)
             if tuple(after.shape) != wanted:
                 self.reason = (
                     f"'{before.path}' becomes {tuple(after.shape)} instead of {wanted}"
                 )
+                return False
+        return True
+
+    def _shape_under(self, variable, sizes):
+        weight = self._weights.get(id(variable))
+        return tuple(variable.shape) if weight is None else shape_under(weight, sizes)
+
+    def _sizes_of(self, new):
+        """The sizes of all groups that explain a layer's shapes, None if none do."""
+        sizes, pairs = (
+            {},
+            list(zip(self._region.layer.variables, new.variables, strict=True)),
+        )
+        for before, after in pairs:
+            weight = self._weights.get(id(before))
+            if len(before.shape) != len(after.shape):
                 return None
-        return new
+            for axis, (old, size) in enumerate(
+                zip(before.shape, after.shape, strict=True)
+            ):
+                if old == size:
+                    continue
+                if weight is None or axis not in weight.roles:
+                    return None
+                segments = weight.roles[axis].layout.segments
+                groups = {group for group, _ in segments}
+                if len(groups) != 1:
+                    return None
+                units, rest = divmod(size, sum(inner for _, inner in segments))
+                if rest or sizes.setdefault(groups.pop(), units) != units:
+                    return None
+        right = all(
+            tuple(after.shape) == self._shape_under(before, sizes)
+            for before, after in pairs
+        )
+        return sizes if right else None
 
     def _build(self, layer):
         if isinstance(layer, keras.Model) and layer.built:
-            return
+            return []
         args, kwargs = keras.tree.map_structure(
             self._symbolic, (self._region.args, self._region.kwargs)
         )
         kept = [] if layer.built else replace_initializers(layer)
         before = NodesOf(layer)
         try:
-            layer(*args, **kwargs)
+            outputs = layer(*args, **kwargs)
         finally:
             before.restore()
             for owner, attribute, initializer in kept:
                 setattr(owner, attribute, initializer)
+        leaves = keras.tree.flatten(outputs)
+        return [x.shape for x in leaves if isinstance(x, keras.KerasTensor)]
+
+    def _shape(self, tensor):
+        layouts = self._graph.layouts[id(tensor)]
+        return tuple(self._maps.size(layout) for layout in layouts)
 
     def _symbolic(self, leaf):
         if not isinstance(leaf, Tensor):
             return leaf
-        layouts = self._graph.layouts[id(leaf)]
-        shape = [self._maps.size(layout) for layout in layouts]
-        symbolic = keras.Input(batch_shape=shape, dtype=leaf.dtype)
+        symbolic = keras.Input(batch_shape=self._shape(leaf), dtype=leaf.dtype)
         if leaf.mask is not None:
             symbolic._keras_mask = keras.Input(batch_shape=leaf.mask, dtype="bool")
         return symbolic
@@ -123,7 +187,8 @@ class Fitting:
     def _changes(self):
         """Dict from an old number to the list of new ones it may have become."""
         sizes, graph, region = self._maps.sizes, self._graph, self._region
-        pairs = [(group.size, size) for group, size in sizes.items()]
+        here = set(groups_in(graph, region))
+        pairs = [(group.size, n) for group, n in sizes.items() if group in here]
         own = {id(variable) for variable in region.layer.variables}
         for weight in graph.weights:
             if id(weight.variable) in own:
@@ -142,6 +207,28 @@ class Fitting:
             if old != new and old is not None and new not in changes.get(old, []):
                 changes.setdefault(old, []).append(new)
         return changes
+
+
+def groups_in(graph, region):
+    """Returns the groups of all axes that a region touches."""
+    layouts = [
+        layout for tensor in region.inputs for layout in graph.layouts[id(tensor)]
+    ]
+    for call in graph.graph.calls[region.start : region.stop]:
+        for tensor in call.outputs:
+            layouts += graph.layouts[id(tensor)]
+        for weight in graph.follows[id(call.operation)].weights.values():
+            layouts += [role.layout for role in weight.roles.values()]
+    return list(dict.fromkeys(g for layout in layouts for g in layout.groups))
+
+
+def _fit(shapes, wanted):
+    """Whether shapes agree wherever both are known."""
+    return len(shapes) == len(wanted) and all(
+        len(a) == len(b)
+        and all(x == y or x is None or y is None for x, y in zip(a, b, strict=True))
+        for a, b in zip(shapes, wanted, strict=True)
+    )
 
 
 def variants(config, changes):

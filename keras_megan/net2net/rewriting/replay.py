@@ -232,8 +232,8 @@ class Rewriter:
             if layer is None:
                 raise RemakeError(
                     f"Layer '{region.path}' ({type(region.layer).__name__}) stays "
-                    f"whole ({region.whole}), and no configuration of its class has the "
-                    f"widths that the plan wants: {fitting.reason}."
+                    f"whole ({region.whole}), and no configuration of its class has "
+                    f"the widths that the plan wants: {fitting.reason}."
                 )
             self._operations[key] = layer
             self.pairs += zip(region.layer.variables, layer.variables, strict=True)

@@ -92,8 +92,8 @@ class Check:
         if self._plan.restores:
             return text + "This plan cannot be undone; keep the original model."
         return text + (
-            "Its rule, or that of a layer before it, does not fit what it computes; leave "
-            "its width as it is, or pass verify=False if you know better."
+            "Its rule, or that of a layer before it, does not fit what it computes; "
+            "leave its width as it is, or pass verify=False if you know better."
         )
 
     def _first_difference(self):

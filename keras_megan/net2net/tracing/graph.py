@@ -15,7 +15,7 @@ is traced twice with different real sizes, and the two are compared
 import keras
 import numpy as np
 
-from keras_megan.net2net.tracing.calls import Graph, Source, TraceError
+from keras_megan.net2net.tracing.calls import Graph, Region, Source, TraceError
 from keras_megan.net2net.tracing.inputs import (
     fresh_inputs,
     is_functional,
@@ -87,6 +87,11 @@ def trace(model, is_primitive, input_shape=None, whole_sizes=False):
     ) from failure
 
 
+def has_own_class(model):
+    """Returns whether a model is of a class that is not one of Keras's own."""
+    return type(model).__module__.split(".")[0] != "keras"
+
+
 class _Attempt:
     """Tries to trace a model, keeping whole what cannot be laid out."""
 
@@ -121,6 +126,10 @@ class _Attempt:
             outputs = tracer.walk(self.model.output, known, prefix="")
         else:
             outputs = tracer.inline(self.model, (inputs,), {}, path="")
+        if is_functional(self.model) and has_own_class(self.model):
+            region = Region(self.model, "", (inputs,), {}, outputs)
+            region.stop = len(tracer.calls)
+            tracer.regions.insert(0, region)
         graph = Graph(self.model, tracer.calls, inputs, outputs, names, tracer.regions)
         graph.shapes = [
             tuple(size or _SIZES[1][0][0] for size in x.shape)
@@ -133,6 +142,9 @@ class _Attempt:
         """A pass with open sizes; a second one where constants might be random."""
         nodes = self._input_shape is None and is_functional(self.model)
         graph = self.once(nodes=nodes)
+        for call in graph.calls:
+            if _computes_with_none(call.operation):
+                raise TraceError(f"'{call.name}' is given a size that is open.")
         if any(_may_be_random(call) for call in graph.calls):
             tracer = self._tracer
             self._merge(graph, self.once(nodes=nodes))
@@ -201,6 +213,14 @@ class _Attempt:
 
 class _AgainError(Exception):
     """One more layer is kept whole: trace again."""
+
+
+def _computes_with_none(operation):
+    """Whether a shape that an operation was given holds a None."""
+    if isinstance(operation, keras.Layer | Source):
+        return False
+    shapes = (getattr(operation, key, None) for key in ("newshape", "shape"))
+    return any(isinstance(shape, list | tuple) and None in shape for shape in shapes)
 
 
 def _may_be_random(call):

@@ -50,12 +50,16 @@ def merge(first, second):
 def _varies(call):
     if isinstance(call.operation, Source):
         return call.operation.varies
-    return bool(call.varying) and not is_open_reshape(call)
+    return bool(call.varying)
 
 
-def is_open_reshape(call):
-    """Whether a reshape leaves one size open, which -1 can say as well."""
-    return call.varying == ("newshape",) and call.outputs[0].shape.count(None) == 1
+def _settle_reshape(call):
+    """Lets a reshape say -1 for the one size that is open."""
+    shape = call.outputs[0].shape
+    if call.varying == ("newshape",) and shape.count(None) == 1:
+        target = tuple(-1 if size is None else size for size in shape)
+        call.operation = type(call.operation)(target, name=call.operation.name)
+        call.varying = ()
 
 
 class _Partners:
@@ -120,6 +124,7 @@ def _merge_call(a, b, partner):
         return False
     for x, y in zip(a.outputs, b.outputs, strict=True):
         partner.meet(x, y)
+    _settle_reshape(a)
     return True
 
 
