@@ -184,7 +184,7 @@ class BlockPlan(Plan):
 
     def to_dict(self):
         """Returns the plan as plain data."""
-        return {**super().to_dict(), "removed": self.removed}
+        return {**super().to_dict(), "kind": "BlockPlan", "removed": self.removed}
 
     @classmethod
     def from_dict(cls, values, model):

@@ -91,7 +91,7 @@ def prune_gradually(
             f"latency; received {', '.join(refused) or f'ratio={ratio!r}'}."
         )
     way = _way(schedule, steps)
-    graph = as_graph(model)
+    graph = as_graph(model, options.get("strict", False))
     targets = _targets(graph.model, ratio, way, options)
     kept = groups_of(graph, keep)
     for target in targets:

@@ -100,6 +100,8 @@ def prune(
     _check(whole and round_to >= 1, "round_to must be a positive integer", round_to)
     _check(_is_share(max_ratio, 1.0), "max_ratio must be above 0, at most 1", max_ratio)
     graph = as_graph(model, strict)
+    _check(ratios is None or isinstance(ratios, dict), "ratios must be a dict", ratios)
+    _check(measure is None or callable(measure), "measure must be a function", measure)
     own = {group: 0.0 for group in groups_of(graph, keep)}
     for selector, share in (ratios or {}).items():
         own.update(dict.fromkeys(_groups_losing(graph, selector, share), share))
