@@ -1,8 +1,11 @@
 """`megan upscale --dry-run`: what would be done, how long it takes, how large it is."""
 
+import contextlib
 import json
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from keras_megan.cli.report import Report
 from keras_megan.video.errors import VideoError
@@ -20,9 +23,10 @@ def describe_clips(
     seconds = size = 0.0
     for clip in clips:
         try:
-            job = check_job(clip.source, clip.output, options)
-            engine = models.check(job).engine
-            found = estimate(job, models.runner(job))
+            with _writable(clip.output) as output:
+                job = check_job(clip.source, output, options)
+                engine = models.check(job).engine
+                found = estimate(job, models.runner(job))
         except VideoError as error:
             if len(clips) == 1:
                 raise
@@ -33,13 +37,23 @@ def describe_clips(
             facts = {"input": str(clip.source), "output": str(clip.output)}
             print(json.dumps({"event": "plan", **facts, **asdict(found)}))
         else:
-            print("\n".join(_lines(job, engine, found)))
+            print("\n".join(_lines(clip, job, engine, found)))
     if len(clips) > 1 and not report.as_json:
         print(f"All: about {clock(seconds)}, {_megabytes(size)}.")
     return report.code
 
 
-def _lines(job: Job, engine: str, found: Estimate) -> list[str]:
+@contextlib.contextmanager
+def _writable(output: Path) -> Iterator[Path]:
+    """The output; in a folder for the moment where its own is yet to be made."""
+    if output.parent.is_dir():
+        yield output
+        return
+    with tempfile.TemporaryDirectory(prefix="megan-") as folder:
+        yield Path(folder) / output.name
+
+
+def _lines(clip: Clip, job: Job, engine: str, found: Estimate) -> list[str]:
     info = job.clip.info
     sound = ", ".join(info.audio) or "no sound"
     if job.codec is None:
@@ -50,7 +64,7 @@ def _lines(job: Job, engine: str, found: Estimate) -> list[str]:
         coding = f"{job.codec.name} by {job.codec.encoder}{crf}"
     tiles = f"{found.tiles} tiles" if found.tiles > 1 else "1 tile"
     return [
-        f"{job.source} -> {job.output}",
+        f"{clip.source} -> {clip.output}",
         f"  input   {info.width}x{info.height}, {found.frames_in} frames, "
         f"{float(info.rate):.4g} frames/s, {info.codec}, {sound}",
         f"  output  {found.width}x{found.height}, {found.frames_out} frames, "

@@ -12,7 +12,7 @@ examples:
   megan upscale clip.mp4                          makes clip.megan.mp4
   megan upscale clip.mp4 -o out.mkv --size 1080p --fps 60
   megan upscale holiday/ *.mov -o results/        each video, one after another
-  megan upscale clip.mp4 --preview 3s             try it; --dry-run only says what
+  megan upscale clip.mp4 --preview 3s             try it; or say what: --dry-run
 """
 
 

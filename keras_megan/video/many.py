@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from keras_megan.interrupts import check_interrupts
 from keras_megan.video.errors import VideoError
 from keras_megan.video.models.engines import Model
 from keras_megan.video.request.inputs import Clip
@@ -93,7 +94,9 @@ def upscale_clips(
             job = check_job(clip.source, clip.output, options)
             models.check(job)
             reporter = new_reporter(clip)
-            summary = run_job(job, models.runner(job), reporter)
+            runner = models.runner(job)
+            check_interrupts()
+            summary = run_job(job, runner, reporter)
         except VideoError as error:
             yield Outcome(clip, error=str(error))
         else:

@@ -9,6 +9,7 @@
 for all clips.
 """
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -111,4 +112,6 @@ def _keras(name: str, threads: int | None):
     if threads is not None:  # read by TensorFlow, and by JAX's and torch's OpenMP
         os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
         os.environ["OMP_NUM_THREADS"] = str(threads)
+    # TensorFlow warns of programs that make many graphs; clips of many sizes need them.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     return load_runner(name)

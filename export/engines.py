@@ -1,0 +1,194 @@
+"""Makes the files by which a preset runs on CPUs without TensorFlow.
+
+    python -m export.engines --preset megan_edge --calibration CLIPS
+
+PRESET is the name of a preset that ships with the package, or a preset's folder. For
+each size of tiles and each precision a TFLite file for CPUs is made, run on LiteRT and
+compared with Keras on footage, as `export.convert` does. What stays within its budget
+goes into the preset's folder, `litert/`, and is listed in `litert.json` together with
+the checksum of the weights it was made from. What does not is left out, and the exit
+status is 1.
+
+Run it again whenever the weights change: files of other weights are not used. `megan
+upscale` then takes the file that wastes least on a clip's size (docs/upscale.md).
+"""
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from absl import app, flags, logging
+from rich.console import Console
+
+from export.build.footage import DEMO
+from export.build.settings import Settings, variants
+from export.errors import ExportError
+from keras_megan.errors import run_program
+from keras_megan.files import appearing
+from keras_megan.presets import preset_folder, read_config
+from keras_megan.video.models.preset_files import (
+    FOLDER,
+    PRECISIONS,
+    PresetFile,
+    write_listing,
+)
+
+#: Of 20 usual sizes of video these cover 76 % of the pixels once, in the mean; the two
+#: smaller ones alone 69 %.
+SIZES = ("128x72", "256x148", "360x180")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to make.
+
+    Attributes:
+        preset: Name or folder of the preset.
+        sizes: Width and height of the tiles.
+        precisions: Of `PRECISIONS`.
+        calibration: Footage for int8: a video, a folder of videos, or "demo".
+        clip: Footage to verify on; `None` for the drawn scene.
+        windows: How many windows to verify on.
+    """
+
+    preset: str
+    sizes: tuple[tuple[int, int], ...]
+    precisions: tuple[str, ...] = PRECISIONS
+    calibration: str = DEMO
+    clip: str | None = None
+    windows: int = 3
+
+
+def parse_sizes(texts: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Widths and heights from texts such as "128x72".
+
+    Raises:
+        ExportError: If one is not of this kind.
+    """
+    found = [re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text) for text in texts]
+    if not texts or None in found:
+        raise ExportError(
+            f"Expected sizes such as 128x72; received {', '.join(texts) or 'none'}."
+        )
+    return tuple((int(match[1]), int(match[2])) for match in found if match)
+
+
+def make_engines(wish: Wish, console: Console) -> int:
+    """Makes, proves and publishes a preset's files; returns the exit status.
+
+    Raises:
+        ExportError: If the preset is not there or untrained, nothing could be
+            published, or something was left out.
+    """
+    try:
+        folder = preset_folder(wish.preset)
+    except ValueError as error:
+        raise ExportError(str(error)) from error
+    weights = read_config(folder).get("weights_sha256")
+    if weights is None:
+        raise ExportError(f"The preset '{folder.name}' has no trained weights.")
+    logging.set_verbosity(logging.WARNING)
+    listed: list[PresetFile] = []
+    failed: list[str] = []
+    with appearing(folder / FOLDER) as aside:
+        aside.mkdir()
+        for width, height in wish.sizes:
+            for made, message in _of_one_size(wish, folder, width, height, aside):
+                console.print(message)
+                if made is None:
+                    failed.append(message)
+                else:
+                    listed.append(made)
+        if not listed:
+            raise ExportError(f"Nothing was published: {failed[0]}")
+    write_listing(folder, weights, listed)
+    console.print(f"Wrote {folder / FOLDER} with {len(listed)} files.")
+    if failed:
+        raise ExportError(f"Not published: {'; '.join(failed)}")
+    return 0
+
+
+def _of_one_size(wish: Wish, folder: Path, width: int, height: int, aside: Path):
+    """Yields what was made of one size, `None` for nothing, and a line about it."""
+    # After everything cheap is known to be good: TensorFlow takes seconds to load.
+    from export.build.footage import load_footage
+    from export.build.make import Workshop
+    from export.build.subjects import load_subject
+
+    settings = Settings(
+        model=str(folder),
+        out=aside,
+        formats=("tflite",),
+        height=height,
+        width=width,
+        precisions=wish.precisions,
+        targets=("cpu",),
+        clip=wish.clip,
+        calibration=wish.calibration,
+        windows=wish.windows,
+    )
+    subject = load_subject(settings.model)
+    footage = load_footage(settings.clip, height, width)
+    calibration = None
+    if "int8" in wish.precisions:
+        calibration = load_footage(wish.calibration, height, width)
+    workshop = Workshop(subject, settings, footage, calibration, aside)
+    for variant in variants(settings):
+        row = workshop.make(variant)
+        path = aside / row.file
+        if not row.published:
+            path.unlink(missing_ok=True)
+            yield None, row.one_line()
+            continue
+        (check,) = row.checks
+        made = PresetFile(
+            file=f"{FOLDER}/{row.file}",
+            sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+            width=width,
+            height=height,
+            precision=variant.precision,
+            psnr=_rounded(check.psnr),
+            keras_psnr=_rounded(check.keras_psnr),
+        )
+        yield made, row.one_line()
+
+
+def _rounded(decibels: float | None) -> float | None:
+    return None if decibels is None else round(decibels, 3)
+
+
+def _define_flags() -> None:
+    """Only in the program itself: flags are global, and modules import each other."""
+    fields = {field.name: field.default for field in dataclasses.fields(Wish)}
+    flags.DEFINE_string("preset", None, "Name or folder of the preset.")
+    flags.DEFINE_list("sizes", list(SIZES), "Sizes of tiles, width x height.")
+    flags.DEFINE_list("precision", list(PRECISIONS), ", ".join(PRECISIONS) + ".")
+    flags.DEFINE_string("calibration", DEMO, "Videos to calibrate int8 on, or 'demo'.")
+    flags.DEFINE_string("clip", None, "Video to verify on; default: a drawn scene.")
+    flags.DEFINE_integer("windows", fields["windows"], "Number of windows to verify.")
+
+
+def _main() -> int:
+    given = flags.FLAGS
+    if not given.preset:
+        raise ExportError("Say which preset: --preset NAME_OR_FOLDER.")
+    unknown = set(given.precision) - set(PRECISIONS)
+    if unknown or not given.precision:
+        raise ExportError(f"Expected precisions among {', '.join(PRECISIONS)}.")
+    wish = Wish(
+        preset=given.preset,
+        sizes=parse_sizes(given.sizes),
+        precisions=tuple(given.precision),
+        calibration=given.calibration,
+        clip=given.clip,
+        windows=given.windows,
+    )
+    return make_engines(wish, Console())
+
+
+if __name__ == "__main__":
+    _define_flags()
+    app.run(lambda argv: run_program("export", _main))
