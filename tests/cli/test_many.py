@@ -109,7 +109,7 @@ def test_dry_run_says_everything_and_makes_nothing(folder, model, capsys, tmp_pa
     assert megan("upscale", folder / "one.mp4", "--model", model, *options) == 0
     text = capsys.readouterr().out
     for fact in ("one.megan.mp4", "64x48, 7 frames", "50 frames/s", "crf 30", "disk"):
-        assert fact in text.replace("43.75 frames/s", "50 frames/s")
+        assert fact in text
     arguments = (folder, "-o", tmp_path / "new", "--model", model, *options, "--json")
     assert megan("upscale", *arguments) == 2
     lines = capsys.readouterr().out.splitlines()
