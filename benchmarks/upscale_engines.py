@@ -5,8 +5,9 @@
 Both engines compute the same window of the drawn scene in turn, a few times each, so
 that whatever else the computer does falls on both. Each runs as `megan upscale` would
 run it: LiteRT on the tiles that fit the size best, one for each CPU at the same time;
-Keras on the largest tile that memory allows. Prints output frames per second, the median
-of the pairs' ratios, and how far the results differ. Decoding and encoding are left out.
+Keras on the largest tile that memory allows. Prints output frames per second, the
+median of the pairs' ratios, and how far the results differ. Decoding and encoding are
+left out.
 """
 
 import argparse
@@ -47,11 +48,13 @@ def measure(preset: str, width: int, height: int, precision: str, pairs: int) ->
     rates = {e: frames / statistics.median(times) for e, times in seconds.items()}
     ratios = [k / t for t, k in zip(seconds["litert"], seconds["keras"], strict=True)]
     agreement = float(np.mean(luma_psnr(results["keras"], results["litert"])))
+    speeds = [
+        f"{engine} {rates[engine]:.1f} frames/s ({run.num_tiles} tiles)"
+        for engine, run in tiled.items()
+    ]
     return (
-        f"{preset} {precision}, {width}x{height}: "
-        f"LiteRT {rates['litert']:.1f} frames/s ({tiled['litert'].num_tiles} tiles), "
-        f"Keras {rates['keras']:.1f} frames/s ({tiled['keras'].num_tiles} tiles), {statistics.median(ratios):.2f} times as "
-        f"fast; {agreement:.1f} dB between them"
+        f"{preset} {precision}, {width}x{height}: {', '.join(speeds)}, "
+        f"{statistics.median(ratios):.2f} times as fast; {agreement:.1f} dB between them"
     )
 
 
