@@ -54,7 +54,8 @@ def measure(preset: str, width: int, height: int, precision: str, pairs: int) ->
     ]
     return (
         f"{preset} {precision}, {width}x{height}: {', '.join(speeds)}, "
-        f"{statistics.median(ratios):.2f} times as fast; {agreement:.1f} dB between them"
+        f"{statistics.median(ratios):.2f} times as fast; "
+        f"{agreement:.1f} dB between them"
     )
 
 

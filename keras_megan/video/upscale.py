@@ -522,5 +522,6 @@ def _check_output(source: Path, output: Path, force: bool) -> None:
         if strange:
             raise VideoError(
                 f"The folder '{output}' holds other things than PNG images "
-                f"('{strange[0]}'), so it is not replaced. Choose another name."
+                f"('{strange[0]}'), so it is not replaced. Choose another "
+                "name, or end it with '/' to put the result into it."
             )

@@ -90,6 +90,8 @@ def test_results_get_names_of_their_own(tmp_path):
     assert (tmp_path / "new" / "out").is_dir()
     (single,) = place_results(sources[:1], str(tmp_path / "out.mkv"), ".preview")
     assert single.output == tmp_path / "out.preview.mkv"
+    (single,) = place_results(sources[:1], str(tmp_path / "frames"), ".preview")
+    assert single.output == tmp_path / "frames-preview"
     (single,) = place_results(sources[:1], f"{tmp_path}/results/")
     assert single.output == tmp_path / "results" / "clip.megan.mp4"
     with pytest.raises(VideoError, match="3 clips cannot go into the one file"):
