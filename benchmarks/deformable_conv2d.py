@@ -20,8 +20,6 @@ from pathlib import Path
 from keras_megan.files import write_json
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -29,7 +27,10 @@ from keras import ops
 from rich.console import Console
 from rich.table import Table
 
-from keras_megan.layers.deformable_conv2d import DeformableConv2D, deformable_conv2d
+from keras_megan.layers.motion.deformable_conv2d import (
+    DeformableConv2D,
+    deformable_conv2d,
+)
 
 TAPS = 9
 

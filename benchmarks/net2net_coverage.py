@@ -28,8 +28,6 @@ import time
 
 from keras_megan.files import write_json, write_whole
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 _RESULT = "RESULT "
 _ERROR_LIMIT = 1e-5
 

@@ -11,12 +11,9 @@ output.
 """
 
 import argparse
-import os
 import statistics
 import sys
 import time
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 

@@ -21,15 +21,12 @@ below the networks of their size that were trained from scratch.
 """
 
 import argparse
-import os
 import sys
 import time
 
-from keras_megan.files import write_json
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import numpy as np
+
+from keras_megan.files import write_json
 
 _PICTURES = ("astronaut", "brick", "camera", "coffee", "chelsea", "grass", "gravel")
 

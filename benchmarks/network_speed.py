@@ -1,6 +1,6 @@
 """How fast the networks run here, and where the time goes.
 
-    python -m benchmarks.network_speed [--presets megan_edge,megan_base] [--rounds 5]
+    python -m benchmarks.network_speed [--presets megan_edge,megan_mobile] [--rounds 5]
 
 For each preset, at the published input size (4 frames of 112x64): the forward pass in
 TensorFlow's plain graph mode and under XLA, the output frames per second, and the
@@ -16,10 +16,6 @@ import time
 import warnings
 from pathlib import Path
 
-from keras_megan.files import write_json
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -27,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_megan import MEGAN
+from keras_megan.files import write_json
 from keras_megan.net2net.counting import macs as count
 from keras_megan.net2net.tracing import graph
 
@@ -154,7 +151,7 @@ def merged(rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--presets", default="megan_edge,megan_base")
+    parser.add_argument("--presets", default="megan_edge,megan_mobile")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", type=Path, default=Path("network_speed.json"))
     options = parser.parse_args()

@@ -1,6 +1,6 @@
 """Prunes a network to a budget before it is exported; training then repairs it.
 
-    python -m export.compress --model megan_edge --macs 14e9 --out lean.keras
+    python -m export.compress --model megan_mobile --macs 14e9 --out lean.keras
     python -m training.train --recipe training/recipes/finetune.py --model lean.keras \
         --data SHARDS --validation CLIPS --out RUN
     python -m export.convert --model RUN/stage_0_finetune/best.keras --out DIR
@@ -11,10 +11,7 @@ file's is met by measuring the file that comes out. Channels stay multiples of 8
 is what mobile GPUs compute in.
 """
 
-import os
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from absl import app, flags, logging
 from rich.console import Console
@@ -33,9 +30,9 @@ def compress(subject, height: int, width: int, budget: dict, round_to: int = 8):
 
     Args:
         subject: The network, an `export.build.subjects.Subject`.
-        height, width: Of its input, where multiply-adds and files are measured.
+        height, width: Input size at which multiply-adds and files are measured.
         budget: One of ``{"macs": n}``, ``{"parameters": n}``, ``{"file_bytes": n}``.
-        round_to: Channels are kept in multiples of this.
+        round_to: Channels stay multiples of this.
 
     Returns:
         The pruned network.
@@ -107,14 +104,18 @@ def _file_bytes(subject, model, height, width) -> int:
 
 def _define_flags() -> None:
     """Only in the program itself: flags are global, and modules import each other."""
-    flags.DEFINE_string("model", None, "Preset, preset folder or .keras file.")
+    flags.DEFINE_string(
+        "model", None, "Network to prune: preset, preset folder or .keras file."
+    )
     flags.DEFINE_string("out", None, "The .keras file to write.")
-    flags.DEFINE_float("macs", None, "Multiply-adds of one window or image.")
-    flags.DEFINE_float("parameters", None, "Number of parameters.")
-    flags.DEFINE_float("file_bytes", None, "Size of the float32 TFLite file.")
-    flags.DEFINE_integer("height", 64, "Of the input.")
-    flags.DEFINE_integer("width", 112, "Of the input.")
-    flags.DEFINE_integer("round_to", 8, "Channels are kept in multiples of this.")
+    flags.DEFINE_float("macs", None, "Budget of multiply-adds for one window or image.")
+    flags.DEFINE_float("parameters", None, "Budget of parameters.")
+    flags.DEFINE_float(
+        "file_bytes", None, "Budget of bytes for the float32 TFLite file."
+    )
+    flags.DEFINE_integer("height", 64, "Height of the input in pixels.")
+    flags.DEFINE_integer("width", 112, "Width of the input in pixels.")
+    flags.DEFINE_integer("round_to", 8, "Channels stay multiples of this.")
     flags.DEFINE_bool("force", False, "Replace the file if it exists.")
 
 
@@ -124,8 +125,8 @@ def _main() -> int:
     budget = {n: given[n].value for n in names if given[n].value is not None}
     if not (given.model and given.out) or len(budget) != 1:
         raise ExportError(
-            "Say what, where to and one budget: --model MODEL --out FILE.keras and one "
-            "of --macs, --parameters, --file_bytes."
+            "Expected --model MODEL, --out FILE.keras and exactly one budget: --macs, "
+            "--parameters or --file_bytes."
         )
     out = Path(given.out)
     if out.suffix != ".keras":

@@ -1,6 +1,6 @@
 """Makes and proves what ships to devices.
 
-    python -m export.convert --model megan_edge --to savedmodel,tflite \
+    python -m export.convert --model megan_mobile --to savedmodel,tflite \
         --height 64 --width 112 --precision fp32,fp16,dynamic_int8,int8 \
         --target cpu,gpu --calibration CLIPS --out DIR
 
@@ -16,8 +16,6 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from absl import app, flags, logging
 from rich.console import Console
@@ -107,28 +105,42 @@ def _publish(made: Path, path: Path) -> None:
 
 def _define_flags() -> None:
     """Only in the program itself: flags are global, and modules import each other."""
-    flags.DEFINE_string("model", None, "Preset, preset folder or .keras file.")
+    flags.DEFINE_string(
+        "model", None, "Network to export: preset, preset folder or .keras file."
+    )
     flags.DEFINE_string("out", None, "Folder for the files and the report.")
-    flags.DEFINE_list("to", list(FORMATS), "savedmodel, tflite.")
-    flags.DEFINE_integer("height", 64, "Of an input frame of the TFLite files.")
-    flags.DEFINE_integer("width", 112, "Of an input frame of the TFLite files.")
-    flags.DEFINE_list("precision", ["fp32", "fp16"], ", ".join(PRECISION_NAMES) + ".")
-    flags.DEFINE_list("target", list(TARGETS), "cpu, gpu.")
-    flags.DEFINE_list("interface", ["float32"], "float32, uint8: both ends of a file.")
-    flags.DEFINE_string("clip", None, "Video to verify on; default: a drawn scene.")
-    flags.DEFINE_string("calibration", None, "Videos for int8, or 'demo'.")
-    flags.DEFINE_integer("windows", 3, "Of the clip to verify on.")
+    flags.DEFINE_list("to", list(FORMATS), "Formats to write: savedmodel, tflite.")
+    flags.DEFINE_integer("height", 64, "Height of the TFLite files' input in pixels.")
+    flags.DEFINE_integer("width", 112, "Width of the TFLite files' input in pixels.")
+    flags.DEFINE_list(
+        "precision", ["fp32", "fp16"], f"Precisions: {', '.join(PRECISION_NAMES)}."
+    )
+    flags.DEFINE_list(
+        "target",
+        ["cpu", "gpu"],
+        f"Runtimes to make files for: {', '.join(TARGETS)}.",
+    )
+    flags.DEFINE_list(
+        "interface", ["float32"], "Types of a file's input and output: float32, uint8."
+    )
+    flags.DEFINE_string(
+        "clip", None, "Video to verify files on; by default a drawn scene."
+    )
+    flags.DEFINE_string("calibration", None, "Videos to calibrate int8 on, or 'demo'.")
+    flags.DEFINE_integer("windows", 3, "Number of windows of the clip to verify.")
     flags.DEFINE_float("white", 1.0, "Value of a white pixel, for image networks.")
     flags.DEFINE_bool("force", False, "Replace files that exist.")
     flags.DEFINE_bool(
-        "allow_unverified", False, "Publish GPU files though no GPU driver is there."
+        "allow_unverified",
+        False,
+        "Publish files for GPUs even without a GPU driver to verify them.",
     )
 
 
 def _main() -> int:
     given = flags.FLAGS
     if not (given.model and given.out):
-        raise ExportError("Say what and where to: --model MODEL --out DIR.")
+        raise ExportError("Expected --model MODEL and --out DIR.")
     settings = Settings(
         model=given.model,
         out=Path(given.out),

@@ -1,17 +1,16 @@
 """What can go wrong in an export for reasons outside the code.
 
-A preset that does not exist, a file that is no TFLite model, a layer that no built-in
-operation can express, a full disk: each is raised as `ExportError`, whose text is one
-complete line (what was expected, what was found, what to do). The programs print that
-line and exit with 1; anything else that escapes is a bug and keeps its traceback.
+A preset that does not exist, a file that is not a TFLite model, a layer that no
+built-in operation can express, a full disk: each is raised as `ExportError`, whose text
+is one complete line (what was expected, what was found, what to do). The programs print
+that line and exit with 1; anything else that escapes is a bug and keeps its traceback.
 """
 
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from keras_megan.errors import ExplainedError
-from keras_megan.video.errors import reason
+from keras_megan.errors import ExplainedError, reason
 
 
 class ExportError(ExplainedError):

@@ -7,6 +7,7 @@ programs print that line and exit with 1; anything else that escapes is a bug an
 its traceback.
 """
 
+import errno
 import sys
 from collections.abc import Callable
 
@@ -15,8 +16,41 @@ class ExplainedError(Exception):
     """A failure explained in one line for the person at the terminal."""
 
 
+_REASONS = {
+    errno.ENOENT: "no such file or folder",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "operation not permitted",
+    errno.EROFS: "the file system is read-only",
+    errno.ENOTDIR: "part of the path is a file, not a folder",
+    errno.EISDIR: "it is a folder",
+    errno.ENOSPC: "the disk is full",
+    errno.ENAMETOOLONG: "its name is too long for this disk",
+    errno.EPERM: "operation not permitted",
+    errno.EFBIG: "the file grew beyond the size limit set for this process or disk",
+    errno.EDQUOT: "the disk quota is used up",
+}
+
+
+def reason(error: BaseException) -> str:
+    """The cause of an operating-system or FFmpeg error in a few words."""
+    number = getattr(error, "errno", None)
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if number in _REASONS:
+        return _REASONS[number]
+    return " ".join(text.split())
+
+
 def run_program(name: str, program: Callable[[], int]) -> int:
-    """Runs ``program``; a foreseen failure becomes one line and exit status 1."""
+    """Runs a program and turns a foreseen failure into one line on standard error.
+
+    Args:
+        name: What the line begins with.
+        program: Returns the exit status.
+
+    Returns:
+        The exit status: the program's own, 1 after a foreseen failure, 130 after
+        Ctrl-C.
+    """
     try:
         return program()
     except ExplainedError as error:

@@ -33,24 +33,30 @@ import keras
 from keras import layers
 
 from keras_megan import net2net
-from keras_megan.layers.bilinear_upsampling import BilinearUpsampling
-from keras_megan.layers.frame_interpolation import FrameInterpolation, OcclusionBlend
+from keras_megan.layers.attention.memory_graph import MemoryGraphAggregation
+from keras_megan.layers.attention.non_local import NonLocalResidualBlock
 from keras_megan.layers.frames import (
     FoldFrames,
     InterleaveFrames,
     SelectFrames,
     UnfoldFrames,
 )
-from keras_megan.layers.large_interpolation import LargeInterpolation, MotionAtTime
-from keras_megan.layers.memory_graph import MemoryGraphAggregation
-from keras_megan.layers.motion_field import SampleBothSides
-from keras_megan.layers.neighbour_motion import NeighbourMotion
-from keras_megan.layers.non_local import NonLocalResidualBlock
-from keras_megan.layers.padding import CropToScale, PadToMultiple
-from keras_megan.layers.progressive_fusion import ProgressiveFusionBlock
-from keras_megan.layers.reconstruction import SCALE, Reconstruction
-from keras_megan.layers.residual_block import ResidualBlock
-from keras_megan.layers.still_network import StillNetwork
+from keras_megan.layers.motion.frame_interpolation import (
+    FrameInterpolation,
+    OcclusionBlend,
+)
+from keras_megan.layers.motion.large_interpolation import (
+    LargeInterpolation,
+    MotionAtTime,
+)
+from keras_megan.layers.motion.motion_field import SampleBothSides
+from keras_megan.layers.motion.neighbour_motion import NeighbourMotion
+from keras_megan.layers.pixels.bilinear_upsampling import BilinearUpsampling
+from keras_megan.layers.pixels.padding import CropToScale, PadToMultiple
+from keras_megan.layers.pixels.progressive_fusion import ProgressiveFusionBlock
+from keras_megan.layers.pixels.reconstruction import SCALE, Reconstruction
+from keras_megan.layers.pixels.residual_block import ResidualBlock
+from keras_megan.layers.pixels.still_network import StillNetwork
 from keras_megan.presets import Presets, preset_names
 
 SLOPE = 0.1

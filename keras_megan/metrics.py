@@ -19,7 +19,6 @@ in ``keras.ops``, for ``compile(metrics=...)`` on every backend; they follow the
 steps and agree with the functions.
 """
 
-import cv2
 import keras
 import numpy as np
 from keras import ops
@@ -131,10 +130,8 @@ def _psnr(truth, prediction):
 def _ssim(truth, prediction):
     height, width = truth.shape[-2:]
     _check_window_fits(height, width)
-    window = _gaussian_window()
-    margin = SSIM_WINDOW // 2
     values = [
-        np.mean(_ssim_map(a, b, window)[margin:-margin, margin:-margin])
+        np.mean(_ssim_map(a, b))
         for a, b in zip(
             truth.reshape(-1, height, width),
             prediction.reshape(-1, height, width),
@@ -144,11 +141,9 @@ def _ssim(truth, prediction):
     return np.reshape(np.asarray(values), truth.shape[:-2])
 
 
-def _ssim_map(a, b, window):
-    def blur(x):
-        return cv2.sepFilter2D(x, cv2.CV_64F, window, window)
-
-    return _similarity(blur(a), blur(b), blur(a * a), blur(b * b), blur(a * b))
+def _ssim_map(a, b):
+    moments = (a, b, a * a, b * b, a * b)
+    return _similarity(*(_blur_valid(x, x.shape) for x in moments))
 
 
 def _similarity(mean_a, mean_b, square_a, square_b, product, shift=0.0):
@@ -241,14 +236,14 @@ class LumaSSIM(_FrameMean):
         # Variances do not feel a shift, but in float32 they lose digits to the mean.
         shift = 128.0
         a, b = truth - shift, prediction - shift
-        blurred = (_blur_valid(x) for x in (a, b, a * a, b * b, a * b))
+        blurred = (_blur_valid(x, ops.shape(x)) for x in (a, b, a * a, b * b, a * b))
         return ops.mean(_similarity(*blurred, shift=shift), axis=(-2, -1))
 
 
-def _blur_valid(images):
+def _blur_valid(images, shape):
     """Gaussian window over (..., H, W), where it fits: (..., H - 10, W - 10)."""
     for axis in (-2, -1):
-        length = ops.shape(images)[axis] - (SSIM_WINDOW - 1)
+        length = shape[axis] - (SSIM_WINDOW - 1)
         shifted = (
             weight
             * (

@@ -1,37 +1,56 @@
 """Starting runtimes without their start-up messages.
 
-TensorFlow and LiteRT print lines to standard error while they load, from C++ and
-whatever TF_CPP_MIN_LOG_LEVEL says: which instructions they use, that there is no GPU.
-In a command line tool they hide the tool's own lines.
+TensorFlow and LiteRT print lines to standard error while they load: which instructions
+they use, that there is no GPU. They do so from C++, before TF_CPP_MIN_LOG_LEVEL counts.
+In front of a program's own lines they are noise, so programs ask for quiet through that
+variable, and `keras_megan` keeps the promise TensorFlow breaks. Set
+``TF_CPP_MIN_LOG_LEVEL=0`` to see every message.
 """
 
 import contextlib
+import functools
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
 
+#: The level from which TensorFlow promises errors only.
+ERRORS_ONLY = 2
 
-def start_keras_quietly():
-    """Loads Keras and its backend with standard error held back.
 
-    Does nothing where Keras is loaded already. If loading fails, what was held back is
-    printed after all.
+def wants_quiet() -> bool:
+    """Whether TF_CPP_MIN_LOG_LEVEL asks for errors only."""
+    level = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "")
+    return level.isdigit() and int(level) >= ERRORS_ONLY
+
+
+def load_keras() -> None:
+    """Imports Keras with its backend, quietly if `wants_quiet`.
+
+    If the import fails, what was held back is printed after all.
     """
-    if "keras" in sys.modules:
+    if "keras" in sys.modules or not wants_quiet():
         return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with standard_error_held_back():
-        import keras
+        import keras  # noqa: F401
 
-        keras.ops.zeros((1,))  # the backend looks for its devices
+
+@functools.cache
+def start_keras_quietly() -> None:
+    """Loads Keras, and lets its backend look for devices, without a line of theirs."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    load_keras()
+    import keras
+
+    with standard_error_held_back():
+        keras.ops.zeros((1,))
 
 
 @contextlib.contextmanager
 def standard_error_held_back(
     forget: type[BaseException] | tuple = (),
 ) -> Iterator[None]:
-    """Whatever the block prints to standard error is dropped, C++ included.
+    """Drops whatever the block prints to standard error, from C++ too.
 
     Args:
         forget: Exceptions that explain themselves. If the block fails with any other,

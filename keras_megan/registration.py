@@ -20,6 +20,8 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
+from keras_megan.quiet import load_keras
+
 #: Modules whose import registers something with Keras.
 REGISTERING = tuple(
     f"keras_megan.{name}"
@@ -50,6 +52,7 @@ class _Finder(importlib.abc.MetaPathFinder):
         target: ModuleType | None = None,
     ) -> importlib.machinery.ModuleSpec | None:
         if fullname in REGISTERING and "keras" not in sys.modules:
+            load_keras()
             importlib.import_module("keras")
             found = _Loaded(sys.modules[fullname])
             return importlib.machinery.ModuleSpec(fullname, found)

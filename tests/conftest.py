@@ -1,4 +1,4 @@
-"""What every test needs: a quiet TensorFlow and fixed seeds."""
+"""What every test needs: a quiet TensorFlow, fixed seeds, time for slow tests."""
 
 import os
 
@@ -9,16 +9,35 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
-import keras
-import numpy as np
-import pytest
+from keras_megan.quiet import load_keras
+
+load_keras()
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+#: Seed of Python's, numpy's and Keras's random numbers in every test.
+SEED = int(os.environ.get("KERAS_MEGAN_TEST_SEED", "0"))
+#: Seconds that a test marked as slow may take; pyproject.toml has those of the others.
+SLOW_TIMEOUT = 600
+
+
+def pytest_report_header():
+    return f"random seed: {SEED} (KERAS_MEGAN_TEST_SEED sets another)"
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT))
 
 
 @pytest.fixture(autouse=True)
 def fixed_seed():
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(SEED)
 
 
 @pytest.fixture
 def rng():
-    return np.random.default_rng(0)
+    return np.random.default_rng(SEED)

@@ -205,6 +205,7 @@ def test_it_saves_and_loads_with_safe_mode(members, images, tmp_path):
     np.testing.assert_array_equal(again.detect(images), committee.detect(images))
 
 
+@pytest.mark.slow
 def test_the_export_runs_where_the_package_is_not(members, images, tmp_path):
     committee = MutualInference(members)
     committee.fit_threshold(images, 0.1)

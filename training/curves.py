@@ -26,11 +26,11 @@ def read_curve(run: Path, score: str | None = None) -> list[dict]:
     """The validations of a run: stage, step, training_macs, score; in order.
 
     Raises:
-        TrainingError: If the folder is no run.
+        TrainingError: If the folder does not hold a run.
     """
     path = Path(run) / "config.json"
     if not path.exists():
-        raise TrainingError(f"'{run}' is no run: it has no config.json.")
+        raise TrainingError(f"'{run}' does not hold a run: it has no config.json.")
     stages = json.loads(path.read_text(encoding="utf-8"))["recipe"]["stages"]
     points = []
     for number, stage in enumerate(stages):
@@ -54,7 +54,7 @@ def draw_curves(runs: Mapping[str, Path], path: Path, score: str | None = None) 
 
     Args:
         runs: Label -> run folder.
-        path: Of the PNG.
+        path: Path of the PNG.
         score: Column of ``validation.csv``; None: the first.
     """
     curves = {label: read_curve(run, score) for label, run in runs.items()}

@@ -11,8 +11,7 @@ import errno
 from collections.abc import Iterator
 from pathlib import Path
 
-from keras_megan.errors import ExplainedError
-from keras_megan.video.errors import reason
+from keras_megan.errors import ExplainedError, reason
 
 #: Exit status after SIGTERM or Ctrl-C: the state is saved, the run is not finished.
 STOPPED = 143

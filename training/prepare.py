@@ -1,11 +1,13 @@
 """Turns any folder of videos into shards of short clips to train on.
 
     python -m training.prepare --videos FOLDER --out SHARDS [--manifest FILE]
+        [--photos FOLDER]
 
 Every video file and every folder of images below FOLDER is a source; Vimeo-90K's, REDS'
 and Vid4's layouts are read directly. Scene cuts, still stretches and wild motion are
 left out. Damaged files are skipped with a line each and counted. Interrupted, the same
-command goes on where it stopped. What ends up where: docs/training.md.
+command goes on where it stopped. Photographs are kept beside the shards, for the tasks
+that learn from single images. What ends up where: docs/training.md.
 """
 
 import hashlib
@@ -22,6 +24,7 @@ from rich.progress import Progress
 
 from keras_megan.errors import run_program
 from keras_megan.files import write_json
+from training.data.photos import write_photos
 from training.data.segments import SegmentSettings
 from training.data.shards import CODECS, MANIFEST
 from training.data.sources import Source, find_sources
@@ -101,7 +104,7 @@ def _units(sources: list[Source]) -> list[list[Source]]:
 
 def _shard_path(out: Path, unit: list[Source], settings: PrepareSettings) -> Path:
     # The name holds all that decides the content, so other settings make other shards.
-    content = [asdict(source) for source in unit]
+    content: list = [asdict(source) for source in unit]
     content += [settings.downscale, settings.codec, asdict(settings.segments)]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return out / f"{unit[0].name.replace('/', '_')[:60]}-{digest[:10]}.tfrecord"
@@ -171,6 +174,7 @@ def _define_flags() -> None:
     """Only in the program itself: flags are global, and modules import each other."""
     flags.DEFINE_string("videos", None, "Folder of videos or frame folders.")
     flags.DEFINE_string("out", None, "Folder for the shards.")
+    flags.DEFINE_string("photos", None, "Folder of photographs to keep beside them.")
     flags.DEFINE_string(
         "manifest",
         None,
@@ -208,6 +212,11 @@ def _main() -> int:
             "Expected 2 <= --min_length <= --length; received "
             f"{flags.FLAGS.min_length} and {flags.FLAGS.length}."
         )
+    if flags.FLAGS.photos:
+        index = write_photos(flags.FLAGS.photos, flags.FLAGS.out)
+        for name in index["unreadable"]:
+            print(f"skipped: '{name}' cannot be read as an image.")
+        print(f"{len(index['names'])} photographs, {len(index['shapes'])} with copies.")
     prepare(
         PrepareSettings(
             videos=flags.FLAGS.videos,

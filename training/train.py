@@ -1,6 +1,6 @@
 """Trains what a recipe describes.
 
-    python -m training.train --recipe training/recipes/edge_scratch.py \
+    python -m training.train --recipe training/recipes/mobile_scratch.py \
         --data SHARDS --validation CLIPS --out RUN
 
 SHARDS come from ``training.prepare``; CLIPS is a folder of videos or frame folders.
@@ -11,10 +11,7 @@ TF_CONFIG set and RUN on a disk they share. Details: docs/training.md.
 """
 
 import dataclasses
-import os
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from absl import app, flags
 from rich.console import Console
@@ -58,32 +55,56 @@ def _loader(model: str):
 
 def _define_flags() -> None:
     """Only in the program itself: flags are global, and modules import each other."""
-    flags.DEFINE_string("recipe", None, "Python file that defines RECIPE.")
-    flags.DEFINE_string("data", None, "What the task trains on, e.g. shards.")
-    flags.DEFINE_string("validation", None, "What it is scored on; or none.")
-    flags.DEFINE_string("out", None, "The run's folder.")
-    flags.DEFINE_string("model", None, "Preset or .keras file to begin with, instead.")
-    flags.DEFINE_string("strategy", "auto", "none, mirrored, multi_worker or auto.")
-    flags.DEFINE_integer("threads", None, "Bound on the CPU's threads.")
-    flags.DEFINE_integer(
-        "logical_cpus", 1, "Make the CPU look like so many devices, to try mirrored."
+    flags.DEFINE_string(
+        "recipe",
+        None,
+        "Recipe: FILE.py, or FILE.py:NAME for a file that defines several.",
     )
-    flags.DEFINE_integer("steps", None, "All stages' steps together, instead.")
-    flags.DEFINE_integer("batch_size", None, "Samples per step, instead.")
-    flags.DEFINE_bool("mixed_precision", None, "float16 computation, instead.")
-    flags.DEFINE_bool("cpu_bfloat16", None, "bfloat16 on CPUs that can, instead.")
-    flags.DEFINE_integer("seed", None, "Seed, instead of the recipe's.")
-    flags.DEFINE_integer("validate_every", None, "Steps between scores, instead.")
+    flags.DEFINE_string("data", None, "Training data, such as a folder of shards.")
+    flags.DEFINE_string(
+        "validation", None, "Validation data; without it nothing is scored."
+    )
+    flags.DEFINE_string("out", None, "Folder of the run.")
+    flags.DEFINE_string(
+        "model",
+        None,
+        "Preset or .keras file to begin with instead of the recipe's network.",
+    )
+    flags.DEFINE_string(
+        "strategy", "auto", "Strategy: none, mirrored, multi_worker or auto."
+    )
+    flags.DEFINE_integer("threads", None, "Largest number of CPU threads.")
+    flags.DEFINE_integer(
+        "logical_cpus", 1, "Number of devices to divide the CPU into, to try mirrored."
+    )
+    flags.DEFINE_integer(
+        "steps", None, "Steps of all stages together, instead of the recipe's."
+    )
+    flags.DEFINE_integer(
+        "batch_size", None, "Samples per step, instead of the recipe's."
+    )
     flags.DEFINE_bool(
-        "deterministic", False, "Only operations that repeat exactly; slower on GPUs."
+        "mixed_precision", None, "Compute in float16, whatever the recipe says."
+    )
+    flags.DEFINE_bool(
+        "cpu_bfloat16",
+        None,
+        "Convolve in bfloat16 on CPUs that can, whatever the recipe says.",
+    )
+    flags.DEFINE_integer("seed", None, "Seed, instead of the recipe's.")
+    flags.DEFINE_integer(
+        "validate_every", None, "Steps between validations, instead of the recipe's."
+    )
+    flags.DEFINE_bool(
+        "deterministic",
+        False,
+        "Use only operations that repeat exactly; slower on GPUs.",
     )
 
 
 def _main() -> int:
     if not (flags.FLAGS.recipe and flags.FLAGS.data and flags.FLAGS.out):
-        raise TrainingError(
-            "Say what, on what and where to: --recipe FILE --data SHARDS --out RUN."
-        )
+        raise TrainingError("Expected --recipe FILE, --data DATA and --out RUN.")
     # After the flags: TensorFlow takes seconds to load.
     from training.engine.loop import Stopped
     from training.engine.strategies import make_strategy, split_cpu

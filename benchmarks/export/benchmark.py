@@ -26,8 +26,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import numpy as np
 from absl import app, flags
 from rich.console import Console
@@ -48,7 +46,7 @@ from keras_megan.imaging.resize import imresize
 from keras_megan.video.models.artefact import read_info
 from keras_megan.video.models.litert_runner import available_cpus
 
-_ROOT = Path(__file__).resolve().parents[1]
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -172,8 +170,8 @@ def _check(settings: Settings) -> None:
         )
     if not settings.out.parent.is_dir():
         raise ExportError(
-            f"Cannot write '{settings.out}': there is no folder '{settings.out.parent}'"
-            "."
+            f"Cannot write '{settings.out}': the folder '{settings.out.parent}' does "
+            "not exist."
         )
 
 
@@ -257,13 +255,27 @@ def _score(rows: list[Row], children: list[_Child], truth: np.ndarray) -> None:
 def _define_flags() -> None:
     """Only in the program itself: flags are global, and modules import each other."""
     usual = sorted({1, available_cpus()})
-    flags.DEFINE_list("threads", list(map(str, usual)), "For each file, such as 1,2.")
-    flags.DEFINE_string("keras", None, "Preset, preset folder or .keras file.")
-    flags.DEFINE_bool("minterpolate", False, "FFmpeg's minterpolate and bicubic scale.")
-    flags.DEFINE_string("clip", None, "Video to measure on; default: a drawn scene.")
-    flags.DEFINE_integer("rounds", 10, "How often everything is timed.")
-    flags.DEFINE_bool("profile", False, "Time by type of operation as well.")
-    flags.DEFINE_string("out", "benchmark.json", "File for the results.")
+    flags.DEFINE_list(
+        "threads",
+        list(map(str, usual)),
+        "Numbers of threads to run each file with, such as 1,2.",
+    )
+    flags.DEFINE_string(
+        "keras",
+        None,
+        "Keras model to measure beside the files: preset, folder or .keras file.",
+    )
+    flags.DEFINE_bool(
+        "minterpolate",
+        False,
+        "Measure FFmpeg's minterpolate with bicubic scale as well.",
+    )
+    flags.DEFINE_string("clip", None, "Video to measure on; by default a drawn scene.")
+    flags.DEFINE_integer("rounds", 10, "Number of times that everything is timed.")
+    flags.DEFINE_bool(
+        "profile", False, "Measure the time by type of operation as well."
+    )
+    flags.DEFINE_string("out", "benchmark.json", "JSON file to write the results to.")
 
 
 def _main(arguments: list[str]) -> int:

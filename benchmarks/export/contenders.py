@@ -254,6 +254,4 @@ if __name__ == "__main__":
     # Only lines of the protocol may reach the parent, whatever libraries print.
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    # Like the program `megan`: the library then loads Keras only where it is used.
-    sys.argv[0] = "megan"
     serve(sys.stdin, channel)

@@ -42,7 +42,7 @@ class Share:
     Attributes:
         name: The schema's name ("CONV_2D").
         count: How many of them the file has.
-        seconds: Of all of them together.
+        seconds: Time of all of them together.
         unmeasured: How many do not run alone (branches, loops).
     """
 
@@ -58,7 +58,7 @@ class Profile:
 
     Attributes:
         shares: The dearest first.
-        sum_seconds: Of all operations, each timed alone.
+        sum_seconds: Sum over all operations, each timed alone.
     """
 
     shares: list[Share] = field(default_factory=list)
@@ -68,7 +68,7 @@ class Profile:
         return sum(share.seconds for share in self.shares)
 
     def document(self) -> list[dict]:
-        """As JSON data, with each type's share of the sum."""
+        """Returns JSON data, with each type's share of the sum."""
         total = self.sum_seconds or 1.0
         return [{**vars(s), "share": s.seconds / total} for s in self.shares]
 
@@ -78,7 +78,7 @@ def operation_times(path: str | Path, num_threads: int) -> Profile:
 
     Args:
         path: A `.tflite` file of fixed shapes.
-        num_threads: Of the runtime.
+        num_threads: Threads of the runtime.
 
     Raises:
         ExportError: If the file cannot be read or has no graph of fixed shapes.

@@ -22,12 +22,12 @@ class Row:
 
     Attributes:
         kind, name, threads: What it is; see `contenders`.
-        height, width: Of its input frames.
+        height, width: Size of its input frames.
         frames: How many frames one window gives.
-        seconds: Of each round, for so many frames.
+        seconds: Time of each round, for all its frames.
         memory: Growth of the process's peak, in bytes, from before it was loaded.
         psnr: "given" and "new" frames -> dB.
-        operations: Of a profile, else empty.
+        operations: Times by type of operation; empty without a profile.
     """
 
     kind: str
@@ -59,7 +59,7 @@ class Row:
         return pixels / np.asarray(self.seconds)
 
     def document(self, first: "Row") -> dict:
-        """As JSON data, with what follows from the measurements."""
+        """Returns JSON data, with what follows from the measurements."""
         median = float(np.median(self.seconds))
         return {
             **asdict(self),

@@ -41,9 +41,9 @@ class Tensor:
     """One tensor of a graph.
 
     Attributes:
-        name: As the converter wrote it.
+        name: Name, as the converter wrote it.
         shape: Sizes; None where a size is known only at run time.
-        dtype: As numpy names it, or the schema's name in lower case.
+        dtype: numpy's name of it, or the schema's in lower case.
         data: A constant's bytes; None of what is computed.
     """
 
@@ -72,7 +72,7 @@ class Operation:
 
     Attributes:
         name: The schema's name ("CONV_2D"), or a custom operation's own.
-        custom: Whether it is no built-in operation.
+        custom: Whether it is a custom operation, not a built-in one.
         inputs, outputs: Its tensors; optional inputs that are absent are left out.
         options: The schema's options object, or None.
     """
@@ -93,7 +93,7 @@ class Graph:
     """All operations of a file, those of branches and loops included.
 
     Attributes:
-        operations: In the order they run.
+        operations: The operations, in the order they run.
         inputs, outputs: The ends of the main graph.
         tensors: Number of tensors.
         weight_bytes: Size of all constants, shared ones once.
@@ -141,7 +141,7 @@ def read_graph(model: bytes | str | Path | Graph) -> Graph:
     """Reads a flatbuffer.
 
     Raises:
-        ExportError: If the file cannot be read or is no TFLite model.
+        ExportError: If the file cannot be read or is not a TFLite model.
     """
     if isinstance(model, Graph):
         return model

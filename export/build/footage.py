@@ -26,7 +26,7 @@ def load_footage(name: str | None, height: int, width: int) -> list[np.ndarray]:
     Args:
         name: A video file, a folder of frames, a folder of either, ``"demo"`` or None:
             the scene of `megan demo`, drawn for the purpose.
-        height, width: Of the network's input; four times that is needed.
+        height, width: Size of the network's input; frames must be four times as large.
 
     Returns:
         Clips, uint8 (N, 4 * height, 4 * width, 3) each.
@@ -41,8 +41,9 @@ def load_footage(name: str | None, height: int, width: int) -> list[np.ndarray]:
     clips = []
     for source in find_clips(name):
         frames = [f.image for f in islice(open_clip(source.path).frames(), LENGTH)]
-        clips.append(_fit(np.stack(frames), tall, wide))
-    clips = [clip for clip in clips if clip is not None]
+        clip = _fit(np.stack(frames), tall, wide)
+        if clip is not None:
+            clips.append(clip)
     if not clips:
         raise ExportError(
             f"'{name}' holds no clip of at least {wide}x{tall} pixels, which is four "

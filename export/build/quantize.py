@@ -38,9 +38,9 @@ def static_int8(
     """int8 weights and activations.
 
     Args:
-        flatbuffer: As for `dynamic_int8`.
+        flatbuffer: See `dynamic_int8`.
         calibration: Inputs like those it will see; a dozen is plenty.
-        keep: As for `dynamic_int8`.
+        keep: See `dynamic_int8`.
     """
     samples = [{INPUT: tensor} for tensor in calibration]
     operations = "CONV_2D" if keep else "*"

@@ -9,18 +9,22 @@ from pathlib import Path
 from export.errors import ExportError
 
 FORMATS = ("savedmodel", "tflite")
-TARGETS = ("cpu", "gpu")
+TARGETS = ("cpu", "gpu", "web")
+#: Target -> whose graph it runs: browsers run the file for mobile GPUs.
+GRAPH_OF = {"cpu": "cpu", "gpu": "gpu", "web": "gpu"}
 #: Precision -> the targets it is for. GPU runtimes compute in floating point: int8
-#: would only be unpacked there.
+#: would only be unpacked there. In browsers only float32 is near enough to Keras.
 TARGETS_OF = {
     "fp32": TARGETS,
-    "fp16": TARGETS,
+    "fp16": ("cpu", "gpu"),
     "dynamic_int8": ("cpu",),
     "int8": ("cpu",),
     "sparse": ("cpu",),
 }
 PRECISION_NAMES = tuple(TARGETS_OF)
 INTERFACES = ("float32", "uint8")
+#: Windows that a browser must be right on, one after another.
+BROWSER_WINDOWS = 3
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Settings:
     height: int = 64
     width: int = 112
     precisions: tuple[str, ...] = ("fp32", "fp16")
-    targets: tuple[str, ...] = TARGETS
+    targets: tuple[str, ...] = ("cpu", "gpu")
     interfaces: tuple[str, ...] = ("float32",)
     clip: str | None = None
     calibration: str | None = None
@@ -63,8 +67,15 @@ class Settings:
             )
         if "tflite" in self.formats and not variants(self):
             raise ExportError(
-                f"{', '.join(self.precisions)} is for the CPU only; give --target cpu, "
-                "or a precision for GPUs: fp32, fp16."
+                f"There is no file of {', '.join(self.precisions)} with "
+                f"{', '.join(self.interfaces)} at its ends for "
+                f"{', '.join(self.targets)}. Give --target cpu, or what GPUs run, fp32 "
+                "or fp16, or browsers, fp32 with float32."
+            )
+        if "web" in self.targets and self.windows < BROWSER_WINDOWS:
+            raise ExportError(
+                f"Browsers are verified on at least {BROWSER_WINDOWS} windows; "
+                f"received --windows {self.windows}."
             )
         if "int8" in self.precisions and not self.calibration:
             raise ExportError(
@@ -76,17 +87,24 @@ class Settings:
 
 @dataclass(frozen=True)
 class Variant:
-    """One TFLite file to make."""
+    """One TFLite file to make.
+
+    Attributes:
+        precision, interface: What it is.
+        graph: A value of `GRAPH_OF`.
+        targets: What it is to be right on; they share the graph.
+    """
 
     precision: str
-    target: str
+    graph: str
     interface: str
+    targets: tuple[str, ...]
 
     def file_name(self, settings: Settings, name: str) -> str:
-        """For example ``megan_edge_112x64_gpu_fp16.tflite``."""
+        """For example ``megan_mobile_112x64_gpu_fp16.tflite``."""
         suffix = "" if self.interface == "float32" else f"_{self.interface}"
         size = f"{settings.width}x{settings.height}"
-        return f"{name}_{size}_{self.target}_{self.precision}{suffix}.tflite"
+        return f"{name}_{size}_{self.graph}_{self.precision}{suffix}.tflite"
 
 
 def variants(settings: Settings) -> list[Variant]:
@@ -94,9 +112,20 @@ def variants(settings: Settings) -> list[Variant]:
     if "tflite" not in settings.formats:
         return []
     return [
-        Variant(precision, target, interface)
-        for target in settings.targets
+        Variant(precision, graph, interface, targets)
+        for graph in dict.fromkeys(GRAPH_OF[target] for target in settings.targets)
         for precision in settings.precisions
-        if target in TARGETS_OF[precision]
         for interface in settings.interfaces
+        if (targets := _fitting(settings.targets, graph, precision, interface))
     ]
+
+
+def _fitting(targets, graph: str, precision: str, interface: str) -> tuple[str, ...]:
+    """Those of the targets that one file is for."""
+    return tuple(
+        target
+        for target in targets
+        if GRAPH_OF[target] == graph
+        and target in TARGETS_OF[precision]
+        and (target, interface) != ("web", "uint8")
+    )

@@ -2,7 +2,7 @@
 
 The converter gives every tensor the path of the layer it came from, an empty table of
 quantization and, if it holds no weights, an empty buffer of its own; shapes, scales and
-lists of operands are written out each time they occur. In megan_edge that was a quarter
+lists of operands are written out each time they occur. In megan_mobile that was a quarter
 of the int8 file. Here
 
     names of inner tensors, empty buffers and empty tables    are left out

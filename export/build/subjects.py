@@ -5,7 +5,7 @@ A `Subject` wraps a Keras model and knows
     tensor_shape(height, width)    what the device feeds: always four axes
     forward(tensor)                the model on it
     samples(footage, ...)          device inputs from footage, with the truth if any
-    score(output, truth)           quality in dB, or None where there is no truth
+    score(output, truth)           quality in dB, or None if the truth is unknown
     delicate                       names of layers that stay float32
 
 Video networks, (B, T, H, W, 3) -> (B, 2T-1, sH, sW, 3), are fed one clip, (T, H, W, 3),
@@ -84,8 +84,8 @@ class VideoSubject:
 
         Args:
             clips: uint8 (N, scale * height, scale * width, 3).
-            height, width: Of the reduced frames.
-            count: At most so many windows.
+            height, width: Size of the reduced frames.
+            count: Largest number of windows.
 
         Raises:
             ExportError: If every clip is shorter than a window.
@@ -157,7 +157,7 @@ class ImageSubject:
         return samples
 
     def score(self, output: np.ndarray, truth: np.ndarray | None) -> float | None:
-        """There is no truth to score against."""
+        """Returns None: the truth is unknown."""
         return None
 
 

@@ -29,7 +29,7 @@ def trace(
 
     Args:
         subject: The network.
-        height, width: Of what goes in, in pixels.
+        height, width: Size of the input in pixels.
         mobile: For a mobile GPU.
         uint8: Bytes at both ends, 0 to 255, instead of float32.
 
@@ -52,7 +52,9 @@ def trace(
         with mobile_operations(mobile):
             return function.get_concrete_function()
     except (ValueError, tf.errors.InvalidArgumentError) as error:
-        text = " ".join(str(error).split())
+        # Errors of traced code begin with its source; what was said comes last.
+        text = str(error).rsplit("ValueError: ", 1)[-1]
+        text = " ".join(text.split("Arguments received by")[0].split())
         raise ExportError(
             f"{subject.name} cannot take {width}x{height}: {text[:300]}"
         ) from error

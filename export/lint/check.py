@@ -15,7 +15,7 @@ from export.build.flatbuffer import Graph, Summary, layer_of, read_graph, summar
 from export.errors import ExportError
 
 # Imported for the rules it registers.
-from export.lint import traps as lint_traps  # noqa: F401
+from export.lint import traps, web_traps  # noqa: F401
 from export.lint.rules import RULES, TARGETS, Trouble
 
 __all__ = ["RULES", "TARGETS", "Finding", "Summary", "layer_of", "lint", "summary"]
@@ -54,7 +54,7 @@ def lint(model: bytes | str | Path | Graph, target: str) -> list[Finding]:
         The findings, errors first, in the order of the rules and of the graph.
 
     Raises:
-        ExportError: If the target is unknown or the file is no TFLite model.
+        ExportError: If the target is unknown or the file is not a TFLite model.
     """
     if target not in TARGETS:
         raise ExportError(

@@ -2,8 +2,8 @@
 
 A rule is a generator over the graph, registered with the targets it holds for. It
 yields a `Trouble` for each place it objects to. The rules in this file are about what
-LiteRT's runtimes refuse by name; `lint_traps` is about what its GPU runtime accepts
-and computes wrongly.
+LiteRT's runtimes refuse by name; `traps` and `web_traps` are about what its GPU
+runtimes accept and compute wrongly.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,6 +15,7 @@ from export.build.flatbuffer import Graph, Operation, Tensor
 TARGETS = {
     "cpu": "LiteRT's CPU runtime",
     "gpu": "LiteRT's GPU runtime (ML Drift), the one on phones",
+    "web": "LiteRT.js in browsers: the same GPU runtime on WebGPU, and WebAssembly",
 }
 
 
@@ -45,7 +46,7 @@ class Rule:
 RULES: dict[str, Rule] = {}
 
 
-def rule(name: str, targets: tuple[str, ...] = ("gpu",), severity: str = "error"):
+def rule(name: str, targets: tuple[str, ...] = ("gpu", "web"), severity: str = "error"):
     """Registers a generator of troubles under a name."""
 
     def register(check):
@@ -65,7 +66,7 @@ def shape_text(tensor: Tensor) -> str:
     return f"({', '.join('?' if n is None else str(n) for n in tensor.shape)})"
 
 
-@rule("custom operation", targets=("cpu", "gpu"))
+@rule("custom operation", targets=tuple(TARGETS))
 def _custom_operation(graph):
     for op in graph.operations:
         if op.custom:
@@ -84,7 +85,7 @@ def _custom_operation(graph):
 AT_MOST_SIX_AXES = set("MEAN REDUCE_MAX REDUCE_MIN SOFTMAX SUM".split())
 
 
-@rule("seven axes", targets=("cpu",))
+@rule("seven axes", targets=("cpu", "web"))
 def _seven_axes(graph):
     for op in named(graph, *AT_MOST_SIX_AXES):
         if op.inputs[0].rank > 6:

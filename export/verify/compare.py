@@ -9,11 +9,12 @@ must stay within its precision's budget.
 
     float32      largest error 1e-4 of the range; bytes: one level
     rounded      luma PSNR against the truth at most `psnr_drop` dB below Keras's; where
-                 there is no truth, a root mean square error of at most `relative_error`
-                 of the outputs' own
+                 the truth is unknown, a root mean square error of at most
+                 `relative_error` of the outputs' own
 """
 
 import dataclasses
+import functools
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,12 +23,15 @@ from pathlib import Path
 import numpy as np
 
 from export.build.subjects import Sample, Subject
+from export.verify.browser import run_in_browser
 from export.verify.runtime import run_on_cpu, run_on_gpu, time_on_cpu
 from keras_megan.video.models.litert_runner import available_cpus
 from keras_megan.video.tiles import to_uint8
 
 #: Windows that are run on the GPU: a software driver takes about a minute for one.
 GPU_WINDOWS = 1
+#: Largest error of a browser, whose WebGPU may reorder sums.
+BROWSER_ERROR = 1e-3
 #: Largest difference of bytes, as a share of their range.
 ONE_LEVEL = 1.001 / 255
 
@@ -37,9 +41,9 @@ class Budget:
     """How far from Keras a precision may be.
 
     Attributes:
-        largest_error: Of any value; None: not bounded.
+        largest_error: Largest error of any value; None: not bounded.
         psnr_drop: In dB; None: not bounded.
-        relative_error: Root mean square, relative; where there is no truth.
+        relative_error: Relative root mean square error, where the truth is unknown.
     """
 
     largest_error: float | None = None
@@ -52,14 +56,14 @@ class Check:
     """One artefact on one runtime.
 
     Attributes:
-        runtime: "cpu" or "gpu".
+        runtime: A key of `RUNTIMES`.
         status: "passed", "failed" or "not done".
         message: Why, in one line.
         largest_error, mean_error: Against Keras, of the outputs' range 0 to 1.
         relative_error: Root mean square of the difference over that of Keras's output.
         psnr, keras_psnr: Mean luma PSNR against the truth, in dB.
-        fully_accelerated: As the GPU runtime says; None on CPUs.
-        seconds: Of one run: on all CPUs there are, or on a GPU that is no software.
+        fully_accelerated: What the GPU runtime reports; None on CPUs.
+        seconds: Time of one run on all CPUs, or on a real GPU.
     """
 
     runtime: str
@@ -119,7 +123,52 @@ def _refused(runtime: str, error: Exception) -> Check:
     return Check(runtime, "failed", text)
 
 
-RUNTIMES: dict[str, Callable] = {"cpu": check_on_cpu, "gpu": check_on_gpu}
+def check_in_browser(
+    path: Path, inputs: list[np.ndarray], accelerator: str
+) -> tuple[list | None, Check]:
+    """Runs the file in headless Chromium; what its console says is a failure."""
+    run = run_in_browser(path, inputs, accelerator)
+    if run.status == "no browser":
+        return None, Check(accelerator, "not done", run.message)
+    if run.status != "done":
+        return None, Check(accelerator, "failed", run.message)
+    whole = run.fully_accelerated if accelerator == "webgpu" else None
+    message = "only a part ran on WebGPU; see lint" if whole is False else ""
+    if run.console:
+        text = textwrap.shorten("; ".join(run.console), 400, placeholder=" ...")
+        message = f"the console says: {text}"
+    if message:
+        failed = Check(accelerator, "failed", message, fully_accelerated=whole)
+        return None, failed
+    return list(run.outputs), Check(accelerator, "passed", "", fully_accelerated=whole)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Something that files are run on.
+
+    Attributes:
+        check: (path, inputs) -> outputs, or None if it did not run, and a `Check`.
+        windows: At most so many samples; None: all.
+        largest_error: In place of the budget's, where that is bounded.
+    """
+
+    check: Callable[[Path, list[np.ndarray]], tuple[list | None, Check]]
+    windows: int | None = None
+    largest_error: float | None = None
+
+
+def _browser(accelerator: str) -> Runtime:
+    check = functools.partial(check_in_browser, accelerator=accelerator)
+    return Runtime(check, largest_error=BROWSER_ERROR)
+
+
+RUNTIMES: dict[str, Runtime] = {
+    "cpu": Runtime(check_on_cpu),
+    "gpu": Runtime(check_on_gpu, windows=GPU_WINDOWS),
+    "webgpu": _browser("webgpu"),
+    "wasm": _browser("wasm"),
+}
 
 
 def verify(
@@ -145,12 +194,14 @@ def verify(
     Returns:
         The check, and the outputs; none if it did not run.
     """
-    if runtime == "gpu":
-        samples, expected = samples[:GPU_WINDOWS], expected[:GPU_WINDOWS]
+    chosen = RUNTIMES[runtime]
+    samples, expected = samples[: chosen.windows], expected[: chosen.windows]
+    if budget.largest_error is not None and chosen.largest_error is not None:
+        budget = dataclasses.replace(budget, largest_error=chosen.largest_error)
     inputs = [sample.tensor for sample in samples]
     if uint8:
         inputs = [to_uint8(tensor) for tensor in inputs]
-    outputs, check = RUNTIMES[runtime](path, inputs)
+    outputs, check = chosen.check(path, inputs)
     if outputs is None:
         return check, []
     if uint8:

@@ -146,7 +146,7 @@ def _milliseconds(seconds: float | None) -> str:
 def _pictures(workshop: Workshop, rows: list[Row]) -> str:
     sample, expected = workshop.samples[0], workshop.expected[0]
     if sample.truth is None or expected.ndim != 4:
-        return "<p>The network's output is no picture.</p>"
+        return "<p>The network's output is not a picture.</p>"
     middle = len(expected) // 2
     truth = sample.truth[middle]
     box = most_detailed_box(truth)

@@ -76,13 +76,13 @@ class GpuRun:
     """What became of one run on the GPU.
 
     Attributes:
-        status: "done"; "no driver": nothing to run it on; "refused": by the runtime, in
-            words; "crashed": the process ended; "timed out".
-        outputs: In the order of the model; empty unless done.
-        fully_accelerated: As the runtime reports it; False unless done.
+        status: "done"; "no driver": there is nothing to run it on; "refused": the
+            runtime refused it and said why; "crashed": the process ended; "timed out".
+        outputs: Outputs in the order of the model; empty unless done.
+        fully_accelerated: What the runtime reports; False unless done.
         message: Why it is not done, in one line; "" if it is.
-        seconds: Of one run, the median after a first one; None on a software driver,
-            whose time says nothing of a GPU's.
+        seconds: Time of one run, the median after a first one; None on a software
+            driver, whose time says nothing about a GPU's.
     """
 
     status: str
@@ -107,7 +107,7 @@ def run_on_cpu(
         The outputs, in the order of the model.
 
     Raises:
-        ExportError: If the file cannot be read or is no TFLite model.
+        ExportError: If the file cannot be read or is not a TFLite model.
         ValueError: If the inputs are not what the model takes.
         RuntimeError: If the runtime refuses the model.
     """
@@ -125,7 +125,7 @@ def time_on_cpu(
     """Seconds of one run on LiteRT's CPU runtime: the median after a first one.
 
     Args:
-        path, inputs, threads: As `run_on_cpu` takes them.
+        path, inputs, threads: See `run_on_cpu`.
         at_most: Seconds of timing after which no further run is begun.
     """
     return median_seconds(_ready_on_cpu(path, inputs, threads).invoke, at_most)
@@ -170,7 +170,7 @@ def run_on_gpu(
         timeout: Seconds after which the child is ended.
 
     Raises:
-        ExportError: If the file cannot be read or is no TFLite model.
+        ExportError: If the file cannot be read or is not a TFLite model.
         ValueError: If the inputs are not what the model takes.
     """
     _check_inputs(path, inputs)
@@ -246,7 +246,7 @@ def _devices(manifests: str | None) -> tuple[tuple[str, str], ...]:
 def _start(
     arguments: list[str], manifests: str | None, timeout: float
 ) -> subprocess.CompletedProcess:
-    """Runs the child to its end. -P: this folder is no place to import from."""
+    """Runs the child to its end. -P: modules are not imported from this folder."""
     environment = dict(os.environ)
     if manifests is not None:
         environment |= dict.fromkeys(DRIVER_VARIABLES, manifests)

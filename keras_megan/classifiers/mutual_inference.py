@@ -174,8 +174,10 @@ class MutualInference(keras.Model):
         """Every network's probabilities of many images: float32 (N, M, classes)."""
         if len(x) == 0:
             raise ValueError("Expected at least one image; received none.")
-        found = [model.predict(x, batch_size, verbose=0) for model in self.members]
-        found = np.stack(found).astype(np.float32)
+        predictions = [
+            model.predict(x, batch_size, verbose=0) for model in self.members
+        ]
+        found = np.stack(predictions).astype(np.float32)
         if self.from_logits:
             found = np.exp(found - found.max(-1, keepdims=True))
             found /= found.sum(-1, keepdims=True)

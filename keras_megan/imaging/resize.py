@@ -142,16 +142,18 @@ def imresize(
         raise TypeError(
             f"imresize expects uint8 or floating images; received {images.dtype}."
         )
-    if (scale is None) == (output_size is None):
+    height, width = images.shape[-3:-1]
+    if scale is not None and output_size is None:
+        size = (_scaled_length(height, scale), _scaled_length(width, scale))
+    elif output_size is not None and scale is None:
+        size = output_size
+    else:
         raise ValueError(
             "imresize expects exactly one of scale and output_size; received "
             f"scale={scale}, output_size={output_size}."
         )
-    height, width = images.shape[-3:-1]
-    if output_size is None:
-        output_size = (_scaled_length(height, scale), _scaled_length(width, scale))
-    rows = resize_matrix(height, output_size[0], method, antialias, scale)
-    columns = resize_matrix(width, output_size[1], method, antialias, scale)
+    rows = resize_matrix(height, size[0], method, antialias, scale)
+    columns = resize_matrix(width, size[1], method, antialias, scale)
     resized = apply_resize(images, rows, columns)
     if images.dtype == np.uint8:
         return np.clip(np.rint(resized), 0, 255).astype(np.uint8)

@@ -1,16 +1,13 @@
 """The stages of MEGAN as Keras layers; each file teaches one."""
 
 from keras_megan.layers import net2net_rules as net2net_rules
-from keras_megan.layers.bilinear_upsampling import BilinearUpsampling
-from keras_megan.layers.deformable_conv2d import (
-    DeformableConv2D,
-    deformable_conv2d,
+from keras_megan.layers.attention.memory_graph import (
+    ChannelGraphAttention,
+    MemoryGraphAggregation,
 )
-from keras_megan.layers.frame_interpolation import (
-    DeformableInterpolation,
-    FrameInterpolation,
-    OcclusionBlend,
-    WindowInterpolation,
+from keras_megan.layers.attention.non_local import (
+    NonLocalResidualBlock,
+    SpatialAttention,
 )
 from keras_megan.layers.frames import (
     AddToFrames,
@@ -21,32 +18,38 @@ from keras_megan.layers.frames import (
     SelectFrames,
     UnfoldFrames,
 )
-from keras_megan.layers.large_alignment import LargeAlignment
-from keras_megan.layers.large_interpolation import (
+from keras_megan.layers.motion.deformable_conv2d import (
+    DeformableConv2D,
+    deformable_conv2d,
+)
+from keras_megan.layers.motion.frame_interpolation import (
+    DeformableInterpolation,
+    FrameInterpolation,
+    OcclusionBlend,
+    WindowInterpolation,
+)
+from keras_megan.layers.motion.large_alignment import LargeAlignment
+from keras_megan.layers.motion.large_interpolation import (
     LargeInterpolation,
     LeftShare,
     MotionAtTime,
     PixelUnshuffle,
 )
-from keras_megan.layers.memory_graph import (
-    ChannelGraphAttention,
-    MemoryGraphAggregation,
-)
-from keras_megan.layers.motion_field import (
+from keras_megan.layers.motion.motion_field import (
     BilateralCorrelation,
     MotionField,
     NoMotion,
     SampleBothSides,
 )
-from keras_megan.layers.neighbour_motion import NeighbourMotion
-from keras_megan.layers.non_local import NonLocalResidualBlock, SpatialAttention
-from keras_megan.layers.padding import CropToScale, PadToMultiple
-from keras_megan.layers.progressive_fusion import ProgressiveFusionBlock
-from keras_megan.layers.pyramid_alignment import FeaturePyramid, PyramidAlignment
-from keras_megan.layers.reconstruction import PixelShuffle, Reconstruction
-from keras_megan.layers.residual_block import ResidualBlock
-from keras_megan.layers.still_network import StillNetwork
-from keras_megan.layers.window_alignment import WindowAlignment
+from keras_megan.layers.motion.neighbour_motion import NeighbourMotion
+from keras_megan.layers.motion.pyramid_alignment import FeaturePyramid, PyramidAlignment
+from keras_megan.layers.motion.window_alignment import WindowAlignment
+from keras_megan.layers.pixels.bilinear_upsampling import BilinearUpsampling
+from keras_megan.layers.pixels.padding import CropToScale, PadToMultiple
+from keras_megan.layers.pixels.progressive_fusion import ProgressiveFusionBlock
+from keras_megan.layers.pixels.reconstruction import PixelShuffle, Reconstruction
+from keras_megan.layers.pixels.residual_block import ResidualBlock
+from keras_megan.layers.pixels.still_network import StillNetwork
 
 __all__ = [
     "AddToFrames",

@@ -13,9 +13,8 @@ import math
 import numpy as np
 
 from keras_megan import net2net
-from keras_megan.layers.bilinear_upsampling import BilinearUpsampling
-from keras_megan.layers.deformable_conv2d import DeformableConv2D
-from keras_megan.layers.frame_interpolation import OcclusionBlend
+from keras_megan.layers.attention.memory_graph import ChannelGraphAttention
+from keras_megan.layers.attention.non_local import SpatialAttention
 from keras_megan.layers.frames import (
     AddToFrames,
     ChannelsToFrames,
@@ -25,18 +24,19 @@ from keras_megan.layers.frames import (
     SelectFrames,
     UnfoldFrames,
 )
-from keras_megan.layers.large_alignment import LargeAlignment
-from keras_megan.layers.large_interpolation import (
+from keras_megan.layers.motion.deformable_conv2d import DeformableConv2D
+from keras_megan.layers.motion.frame_interpolation import OcclusionBlend
+from keras_megan.layers.motion.large_alignment import LargeAlignment
+from keras_megan.layers.motion.large_interpolation import (
     LeftShare,
     MotionAtTime,
     PixelUnshuffle,
 )
-from keras_megan.layers.memory_graph import ChannelGraphAttention
-from keras_megan.layers.motion_field import BilateralCorrelation, NoMotion
-from keras_megan.layers.non_local import SpatialAttention
-from keras_megan.layers.padding import CropToScale, PadToMultiple
-from keras_megan.layers.reconstruction import PixelShuffle
-from keras_megan.layers.window_alignment import BLOCK, WindowAlignment
+from keras_megan.layers.motion.motion_field import BilateralCorrelation, NoMotion
+from keras_megan.layers.motion.window_alignment import BLOCK, WindowAlignment
+from keras_megan.layers.pixels.bilinear_upsampling import BilinearUpsampling
+from keras_megan.layers.pixels.padding import CropToScale, PadToMultiple
+from keras_megan.layers.pixels.reconstruction import PixelShuffle
 from keras_megan.net2net.rules.base import reads, writes
 
 

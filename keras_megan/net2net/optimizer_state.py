@@ -16,6 +16,8 @@ zero.
 import keras
 import numpy as np
 
+from keras_megan.net2net.errors import Net2NetError
+
 _SLOTS = {
     keras.optimizers.SGD: {"momentums": 1},
     keras.optimizers.Adam: {"_momentums": 1, "_velocities": 2, "_velocity_hats": 2},
@@ -30,11 +32,11 @@ _SLOTS = {
 }
 
 
-class OptimizerTransferError(ValueError):
+class OptimizerTransferError(Net2NetError):
     """The state of an optimizer cannot follow."""
 
 
-def transfer_optimizer(old, new, plan):
+def transfer_optimizer(old, new, plan, student):
     """Carries an optimizer's state over to a rewritten model.
 
     Args:
@@ -42,17 +44,17 @@ def transfer_optimizer(old, new, plan):
             Adagrad, or a `LossScaleOptimizer` around one of them.
         new: The new model's optimizer of the same kind. It is built if it is not. Its
             learning rate is left as it is; a tenth of the old one is a good start.
-        plan: The `Plan`, applied (the last model it made is the one that is meant).
+        plan: The `Plan`.
+        student: The new model: what `plan.apply()` gave, or the same after saving and
+            loading.
 
     Returns:
         `new`.
 
     Raises:
         OptimizerTransferError: If the optimizers are of different or unknown kinds, or
-            the plan has not been applied.
+            the new one does not train the new model.
     """
-    if not plan.pairs:
-        raise OptimizerTransferError("Apply the plan first; it has made no model yet.")
     if type(old) is not type(new):
         raise OptimizerTransferError(
             f"Both optimizers must be of one kind, received {type(old).__name__} and "
@@ -60,28 +62,28 @@ def transfer_optimizer(old, new, plan):
         )
     if isinstance(old, keras.optimizers.LossScaleOptimizer):
         if not new.built:
-            new.build(plan.student_variables)
+            new.build(student.trainable_variables)
         new.step_counter.assign(old.step_counter.value)
         new.dynamic_scale.assign(old.dynamic_scale.value)
-        transfer_optimizer(old.inner_optimizer, new.inner_optimizer, plan)
+        transfer_optimizer(old.inner_optimizer, new.inner_optimizer, plan, student)
         return new
     slots = _slots_of(old)
     if not old.built:
         raise OptimizerTransferError("The old optimizer has no state yet.")
     if not new.built:
-        new.build(plan.student_variables)
+        new.build(student.trainable_variables)
     new.iterations.assign(old.iterations.value)
     old_index = {id(v): i for i, v in enumerate(old._trainable_variables)}
     new_index = {id(v): i for i, v in enumerate(new._trainable_variables)}
-    unknown = [v.path for v in plan.student_variables if id(v) not in new_index]
+    unknown = [v.path for v in student.trainable_variables if id(v) not in new_index]
     if unknown:
         raise OptimizerTransferError(
             f"The new optimizer does not train {unknown[:3]} of the model that the "
-            "plan made."
+            "plan makes."
         )
     pairs = [
         (old_index[id(a)], new_index[id(b)], a)
-        for a, b in plan.pairs
+        for a, b in plan.pairs(student)
         if id(a) in old_index and id(b) in new_index
     ]
     for name, power in slots.items():

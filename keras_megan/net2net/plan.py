@@ -7,35 +7,42 @@ variables change, along which axes, to which shapes. Policies (`widen`, `prune`,
 is.
 
     plan = net2net.widen(model, {"conv3": 96})
-    print(plan)                     # every variable that changes, old shape -> new
-    shape plan.save("plan.json")
+    print(plan)                     # every variable that changes: old and new shape
+    plan.save("plan.json")
     student = plan.apply()
 
-Plans are saved as JSON: `{"version", "model", "maps", "insertions"}`.
+Plans are saved as JSON: `{"version", "model", "summary", "noise", "seed", "maps",
+"insertions"}`.
 """
 
 import json
 import os
 
+import keras
 import numpy as np
 
 from keras_megan.net2net.channels.channel_graph import (
     ChannelGraph,
     parameters_under,
-    shape_under,
 )
 from keras_megan.net2net.channels.index_map import IndexMap
+from keras_megan.net2net.channels.maps import Maps
+from keras_megan.net2net.channels.sizes import shape_under
+from keras_megan.net2net.counting.under_plan import costs_under
+from keras_megan.net2net.errors import Net2NetError
+from keras_megan.net2net.rewriting import apply as applying
 from keras_megan.net2net.rewriting import rewrite
 from keras_megan.net2net.rewriting.insertion import Insertion
 
-_VERSION = 1
+_VERSION = 2
+_READABLE = (1, 2)
 
 
-class PlanError(ValueError):
+class PlanError(Net2NetError):
     """A plan does not fit the model, or asks for something that cannot be done."""
 
 
-class Plan:
+class Plan(Maps):
     """A change of a model's channels.
 
     Args:
@@ -43,19 +50,34 @@ class Plan:
         maps: Dict from `Group` to `IndexMap`. Groups that are left out do not change.
         insertions: List of `keras_megan.net2net.rewriting.insertion.Insertion`.
         summary: One line that says what the plan does.
+        noise: Standard deviation of the noise that `apply` puts on what all but the
+            first copy of each unit receive, relative to that of the weight.
+        seed: Seed of the noise.
+        restores: Whether the units that the plan leaves out are copies, so that the new
+            model must compute what the old one does.
 
     Raises:
         PlanError: If a map does not fit its group, or the group must not change.
     """
 
-    def __init__(self, graph, maps=None, insertions=(), summary="change"):
+    def __init__(
+        self,
+        graph,
+        maps=None,
+        insertions=(),
+        summary="change",
+        noise=0.0,
+        seed=0,
+        restores=False,
+    ):
+        super().__init__()
         self.graph = graph
         self.insertions = list(insertions)
         self.summary = summary
-        self.pairs = []
-        self.student_variables = []
+        self.noise = float(noise)
+        self.seed = int(seed)
+        self.restores = restores
         self._weights = {id(weight.variable): weight for weight in graph.weights}
-        self.maps = {}
         for group, index_map in (maps or {}).items():
             self._add(group, index_map)
 
@@ -85,37 +107,9 @@ class Plan:
         """The model that the plan changes."""
         return self.graph.model
 
-    def index_map(self, layout):
-        """Returns the `IndexMap` of an axis, from the maps of the groups along it."""
-        maps = {}
-        parts = []
-        for group, inner in layout.segments:
-            if (group, inner) not in maps:
-                unit = self.maps.get(group) or IndexMap.identity(group.size)
-                maps[group, inner] = unit.blocks(inner)
-            parts.append(maps[group, inner])
-        return parts[0] if len(parts) == 1 else IndexMap.concatenate(parts)
-
-    @property
-    def sizes(self):
-        """Dict from each changed `Group` to its new number of units."""
-        return {group: index_map.new_size for group, index_map in self.maps.items()}
-
-    def size(self, layout):
-        """Returns the new number of positions of an axis (None if unknown)."""
-        sizes = [
-            (self.maps[group].new_size if group in self.maps else group.size) * inner
-            for group, inner in layout.segments
-        ]
-        return None if layout.opaque else sum(sizes)
-
     def width(self, layer):
         """Returns the new width of a layer, by its name."""
         return self.size(self.graph.width(layer))
-
-    def is_changed(self, layout):
-        """Returns whether anything changes along an axis."""
-        return any(group in self.maps for group, _ in layout.segments)
 
     @property
     def preserves_function(self):
@@ -172,36 +166,59 @@ class Plan:
         return rewrite.new_value(self, variable, value)
 
     # === Carrying it out ==============================================================
-    def apply(self, noise=0.0, seed=0):
-        """Makes the new model. The original is left as it is.
+    def apply(self, noise=None, seed=None, verify=True) -> keras.Model:
+        """Makes the new model. The original, and the plan, are left as they are.
 
         Args:
             noise: Standard deviation of the Gaussian noise put on the incoming weights
                 of all but the first copy of each unit, relative to the standard
-                deviation of the weight. The function is kept exactly with 0, and for
-                plans of ``shares="first"``, where those copies do not count yet.
-            seed: Seed of the noise.
+                deviation of the weight; by default what the plan holds. The function is
+                kept exactly with 0, and for plans of ``shares="first"``, where those
+                copies do not count yet.
+            seed: Seed of the noise; by default what the plan holds.
+            verify: Whether to run both models on one random batch and compare (two
+                forward passes; one more of a copy with masked units where the plan
+                prunes, and two more where the difference has to be told from rounding).
 
         Returns:
-            A new functional `keras.Model`, not compiled; or a model of the original's
-            class where that class has registered how
-            (`keras_megan.net2net.register_model_rebuilder`).
-        """
-        return rewrite.apply(self, noise=noise, seed=seed)
+            A new `keras.Model`, not compiled: of the original's class where the class
+            has a configuration with these widths, else a functional model.
 
-    def inverse(self, student):
-        """Returns the plan that takes the copies back out of the model `apply` gave.
+        Raises:
+            Net2NetError: If the new model does not compute what it should, or a layer
+                cannot be made anew.
+        """
+        noise = self.noise if noise is None else noise
+        seed = self.seed if seed is None else seed
+        return applying.apply(self, noise=noise, seed=seed, verify=verify)
+
+    def pairs(self, student):
+        """Returns (old, new) for every variable of the model and what it became.
 
         Args:
-            student: The model that `apply` made last, unchanged in structure.
+            student: A model that `apply` made, or the same after saving and loading.
+
+        Raises:
+            Net2NetError: If the plan does not make such a model.
+        """
+        return applying.pairs_of(self, student)
+
+    def inverse(self, student) -> "Plan":
+        """Returns the plan that takes the copies back out of a model `apply` made.
+
+        Args:
+            student: The model, or the same after saving and loading.
 
         Raises:
             PlanError: If the plan dropped units or inserted layers.
+            Net2NetError: If the plan does not make such a model; and when the inverse
+                is applied, if the way back is not exact (shares that had to be put into
+                the graph as constants stay there).
         """
         if self.insertions or not all(not m.drops_units for m in self.maps.values()):
             raise PlanError("Only a plan that widens can be inverted.")
+        new_of = {id(old): new for old, new in self.pairs(student)}
         graph = ChannelGraph(student)
-        new_of = {id(old): new for old, new in self.pairs}
         roles = {id(weight.variable): weight.roles for weight in graph.weights}
         maps = {}
         for group, index_map in self.maps.items():
@@ -209,12 +226,20 @@ class Plan:
             position = [part for part, _ in role.layout.segments].index(group)
             variable = new_of.get(id(weight.variable))
             if id(variable) not in roles:
-                raise PlanError("This is not the model that the plan made last.")
+                raise PlanError("This is not a model that the plan makes.")
             layout = roles[id(variable)][axis].layout
             maps[layout.segments[position][0]] = index_map.inverse()
-        return Plan(graph, maps, summary=f"undo: {self.summary}")
+        return Plan(graph, maps, summary=f"undo: {self.summary}", restores=True)
 
     # === Text =========================================================================
+    def __repr__(self):
+        before = parameters_under(self.graph, {})
+        return (
+            f"<Plan for '{self.model.name}': {self.summary}; {len(self.maps)} of "
+            f"{len(self.graph.groups)} groups change; "
+            f"{before:,} -> {self.parameters:,} parameters>"
+        )
+
     def __str__(self):
         rows = [("variable", "axes", "shape", "", "new shape", "roles")]
         for path, axes, old, new, roles in self.changes():
@@ -223,13 +248,16 @@ class Plan:
             rows.append((f"+ {insertion.name}", "", "", "", "", f"{insertion}"))
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         lines = [f"Plan for '{self.model.name}': {self.summary}"]
+        lines += [f"  stays: {what}: {why}" for what, why in self.graph.fixed.items()]
+        begins = len(lines)
+        lines += [f"  {line}" for line in costs_under(self)] if self.maps else []
         for group, index_map in self.maps.items():
             lines.append(f"  {group.name}: {group.size} -> {index_map.new_size} units")
         for row in rows if len(rows) > 1 else []:
             cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             lines.append("  " + "  ".join(cells).rstrip())
         lines += [f"  note: {warning}" for warning in self.warnings]
-        if len(lines) == 1:
+        if len(lines) == begins:
             lines.append("  nothing changes")
         return "\n".join(lines)
 
@@ -239,6 +267,8 @@ class Plan:
             "version": _VERSION,
             "model": self.model.name,
             "summary": self.summary,
+            "noise": self.noise,
+            "seed": self.seed,
             "maps": {group.name: m.to_dict() for group, m in self.maps.items()},
             "insertions": [insertion.to_dict() for insertion in self.insertions],
         }
@@ -256,13 +286,22 @@ class Plan:
             PlanError: If it does not fit.
         """
         graph = as_graph(model)
-        if not isinstance(values, dict) or values.get("version") != _VERSION:
-            raise PlanError(f"This is no plan of version {_VERSION}.")
+        if not isinstance(values, dict) or values.get("version") not in _READABLE:
+            raise PlanError(
+                f"This is not a plan of version {' or '.join(map(str, _READABLE))}."
+            )
         maps = {}
         for name, entry in values["maps"].items():
             maps[graph.group(name)] = IndexMap.from_dict(entry)
         insertions = [Insertion.from_dict(i) for i in values["insertions"]]
-        return cls(graph, maps, insertions, values.get("summary", "change"))
+        return cls(
+            graph,
+            maps,
+            insertions,
+            values.get("summary", "change"),
+            values.get("noise", 0.0),
+            values.get("seed", 0),
+        )
 
     def save(self, path):
         """Writes the plan to a JSON file; it appears complete or not at all."""
@@ -281,13 +320,32 @@ class Plan:
             try:
                 values = json.load(file)
             except json.JSONDecodeError as error:
-                raise PlanError(f"'{path}' is no plan: {error}.") from error
+                raise PlanError(f"'{path}' is not a plan: {error}.") from error
         return cls.from_dict(values, model)
 
 
-def as_graph(model):
-    """Returns the `ChannelGraph` of a model, or the argument if it is one already."""
-    return model if isinstance(model, ChannelGraph) else ChannelGraph(model)
+def as_graph(model, strict=False):
+    """Returns the `ChannelGraph` of a model.
+
+    Args:
+        model: A built Keras model, its `ChannelGraph`, or the path of a saved model.
+        strict: Whether to raise an error instead of keeping something as it is.
+
+    Raises:
+        PlanError: If it is none of these.
+    """
+    if isinstance(model, ChannelGraph):
+        return model
+    if isinstance(model, str | os.PathLike):
+        if not os.path.exists(model):
+            raise PlanError(f"There is no saved model at '{os.fspath(model)}'.")
+        model = keras.saving.load_model(model)
+    if not isinstance(model, keras.Layer):
+        raise PlanError(
+            "model must be a built Keras model, its ChannelGraph, or the path of a "
+            f"saved model; received {type(model).__name__}."
+        )
+    return ChannelGraph(model, strict=strict)
 
 
 def spread_width(layout, width, name):

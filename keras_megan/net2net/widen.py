@@ -5,12 +5,12 @@ wider model computes the same (Chen, Goodfellow & Shlens, arXiv:1511.05641). Her
 coupled group follows as a whole: widening one convolution of a residual stage widens
 all of them, with the same copies everywhere.
 
-Copies must not stay copies, or the width is wasted. Shares are unequal by default,
-which is as exact as equal ones and gives the copies of a unit gradients of different
-size. Adam and its kin divide that size out again, and there copies part slowly (the
-channels of a network so widened had a median cosine of 0.92 after 4,000 steps). With
-``shares="first"`` copies count nothing at first, so that noise on what they receive,
-``plan.apply(noise=1.0)``, makes them different units at once and is still exact.
+Copies must not stay copies, or the width is wasted. By default (``shares="first"``) new
+copies count nothing at first, so that noise on what they receive makes them different
+units at once and is still exact. Unequal shares (``"random"``) are as exact, and give
+the copies of a unit gradients of different size; but Adam and its kin divide that size
+out again, and there copies part slowly (the channels of a network so widened had a
+median cosine of 0.92 after 4,000 steps).
 """
 
 import numbers
@@ -27,22 +27,24 @@ def widen(
     model,
     widths=None,
     factor=None,
-    shares="random",
+    shares=None,
     choice="balanced",
     fill="copies",
     seed=0,
-):
+    noise=None,
+    strict=False,
+) -> Plan:
     """Plans a wider model that computes the same function.
 
     Args:
         model: A built Keras model (or its `ChannelGraph`).
         widths: Dict from a layer's name to its new width; ``"layer.setting"`` where a
             layer has several widths (``"attention.key_dim"``). The groups coupled to it
-            follow.
+            follow. Or a number, the factor.
         factor: Instead: every group that can change grows by this factor, rounded.
-        shares: ``"random"`` (unequal, breaks the symmetry between copies for plain
-            gradient descent), ``"first"`` (for Adam, together with noise when the plan
-            is applied; see above) or ``"equal"``.
+        shares: ``"first"`` (new copies do not count yet; see above), the default;
+            ``"random"`` (unequal, breaks the symmetry between copies for plain gradient
+            descent), the default where something else is filled in; or ``"equal"``.
         choice: Which units are copied: ``"balanced"`` (in turn) or ``"random"`` (with
             replacement, as in the paper).
         fill: ``"copies"``; or what to add beyond whole copies of all units:
@@ -50,6 +52,11 @@ def widen(
             `LayerNormalization` at any width), ``"zero"`` for root-mean-square
             normalised ones. Both need operations that are linear in the channels.
         seed: Seed of all random choices.
+        noise: Standard deviation of the noise on what new copies receive, relative to
+            that of the weight: held in the plan, put on when it is applied. By default
+            1 for ``shares="first"``, where it is exact, and 0 for others.
+        strict: Whether to raise an error where an operation has no rule or a layer
+            cannot be laid out, instead of keeping it as it is.
 
     Returns:
         A `Plan`.
@@ -59,11 +66,24 @@ def widen(
         keras_megan.net2net.channels.channel_graph.UnknownLayerError: If a layer is not
         known.
     """
+    if isinstance(widths, numbers.Real) and factor is None:
+        widths, factor = None, widths
     if (widths is None) == (factor is None):
         raise PlanError("Give either widths, a dict, or factor, a number.")
+    if widths is not None and not isinstance(widths, dict):
+        raise PlanError(
+            "widths must be a dict from a layer's name to its new width, or a factor; "
+            f"received {widths!r}."
+        )
+    if shares is None:
+        shares = "first" if fill == "copies" else "random"
+    if noise is None:
+        noise = 1.0 if shares == "first" else 0.0
+    if not isinstance(noise, numbers.Real) or not 0 <= noise < float("inf"):
+        raise PlanError(f"noise must be a number from 0 up, received {noise!r}.")
     if fill not in _FILLERS:
         raise PlanError(f"fill must be one of {list(_FILLERS)}, received {fill!r}.")
-    graph = as_graph(model)
+    graph = as_graph(model, strict)
     if factor is not None:
         if not isinstance(factor, numbers.Real) or not factor > 1:
             raise PlanError(f"factor must be a number above 1, received {factor!r}.")
@@ -84,7 +104,7 @@ def widen(
         maps[group] = IndexMap.copies(
             group.size, source, shares, seed=int(random.integers(2**31))
         )
-    return Plan(graph, maps, summary=summary)
+    return Plan(graph, maps, summary=summary, noise=noise, seed=seed)
 
 
 def wanted_sizes(graph, widths):

@@ -64,7 +64,7 @@ def preset_folder(preset):
 class Presets:
     """Gives a model class `from_preset`, `save_to_preset` and `presets`."""
 
-    presets = {}
+    presets: dict[str, dict] = {}
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)

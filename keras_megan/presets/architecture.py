@@ -21,7 +21,7 @@ FUNCTIONAL = "Functional"
 CARRIES_CODE = ("Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper")
 
 _NEVER = ("self", "kwargs")
-_CLASSES = {}
+_CLASSES: dict[str, type] = {}
 
 
 def register_class(model_class):

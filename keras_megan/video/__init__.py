@@ -8,3 +8,7 @@ The stages, each in a file of its own, in the order a frame meets them:
 and `demo` make pictures of the result. Nothing here imports a deep-learning framework
 before a model is actually loaded, so reading and planning stay quick to import.
 """
+
+from keras_megan.extras import require
+
+require("video")

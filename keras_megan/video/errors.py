@@ -7,38 +7,18 @@ expected, what was found, what to do. The command line prints that line and exit
 """
 
 import contextlib
-import errno
 from collections.abc import Iterator
 from pathlib import Path
 
 import av
 
-from keras_megan.errors import ExplainedError
+from keras_megan.errors import ExplainedError, reason
+
+__all__ = ["VideoError", "reading", "reason", "writing"]
 
 
 class VideoError(ExplainedError):
     """A failure explained in one line for the person at the terminal."""
-
-
-_REASONS = {
-    errno.ENOENT: "no such file or folder",
-    errno.EACCES: "permission denied",
-    errno.EPERM: "operation not permitted",
-    errno.EROFS: "the file system is read-only",
-    errno.ENOTDIR: "part of the path is a file, not a folder",
-    errno.EISDIR: "it is a folder",
-    errno.ENOSPC: "the disk is full",
-    errno.ENAMETOOLONG: "its name is too long for this disk",
-    errno.EFBIG: "the file grew beyond the size limit set for this process or disk",
-    errno.EDQUOT: "the disk quota is used up",
-}
-
-
-def reason(error: BaseException) -> str:
-    """The cause of an operating-system or FFmpeg error in a few words."""
-    number = getattr(error, "errno", None)
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return _REASONS.get(number, " ".join(text.split()))
 
 
 @contextlib.contextmanager

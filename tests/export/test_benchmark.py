@@ -33,6 +33,8 @@ from keras_megan.metrics import luma_psnr
 from keras_megan.video.errors import VideoError
 from keras_megan.video.models.artefact import ArtefactInfo, with_info
 
+pytestmark = pytest.mark.slow
+
 HEIGHT, WIDTH = 32, 40
 INFO = ArtefactInfo(
     "trilinear", "1.0", 3, 5, 4, HEIGHT, WIDTH, "float32", "float32", "float32"
@@ -156,7 +158,7 @@ def test_frames_are_cut_or_filled_to_a_size():
     np.testing.assert_array_equal(filled[:, 4], frames[:, 2, :2])
 
 
-def test_given_and_new_frames_are_scored_apart():
+def test_given_and_new_frames_are_scored_separately():
     truth = np.full((3, 8, 8, 3), 100, np.uint8)
     made = truth.copy()
     made[1] = 110
@@ -245,7 +247,7 @@ def run(flatbuffer, value):
     return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
 
 
-def test_operations_cut_out_compute_together_what_the_file_does(chain, rng):
+def test_the_operations_cut_out_of_a_file_compute_together_what_it_does(chain, rng):
     flatbuffer = convert(chain, (1, 9, 7, 8))
     model = schema.ModelT.InitFromPackedBuf(flatbuffer, 0)
     assert len(model.subgraphs[0].operators) == 5
@@ -273,7 +275,7 @@ def test_a_profile_counts_every_operation_once(chain, tmp_path, half):
     assert sum(entry["share"] for entry in profile.document()) == pytest.approx(1)
 
 
-def test_a_file_of_no_fixed_size_has_no_profile(chain, tmp_path):
+def test_a_file_without_a_fixed_size_cannot_be_profiled(chain, tmp_path):
     path = tmp_path / "any.tflite"
     path.write_bytes(convert(chain, (1, None, None, 8)))
     model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
@@ -293,12 +295,15 @@ def test_a_file_of_no_fixed_size_has_no_profile(chain, tmp_path):
         ({"rounds": 0}, "--rounds must be at least 1. Received: 0"),
         ({"threads": (0,)}, "--threads must be whole numbers above 0"),
         ({"threads": ()}, "--threads .* Received: none"),
-        ({"out": Path("/nowhere/at/all.json")}, "there is no folder '/nowhere/at'"),
+        (
+            {"out": Path("/nowhere/at/all.json")},
+            "the folder '/nowhere/at' does not exist",
+        ),
         ({"clip": "/nowhere.mp4"}, "Cannot read '/nowhere.mp4'"),
         ({"files": (Path("/nowhere.tflite"),)}, "/nowhere.tflite.: no such file"),
     ],
 )
-def test_what_cannot_be_measured_is_said_in_one_line(file, tmp_path, change, message):
+def test_impossible_benchmarks_are_refused_in_one_line(file, tmp_path, change, message):
     settings = {"files": (file,), "threads": (1,), "out": tmp_path / "out.json"}
     with pytest.raises((ExportError, VideoError), match=message) as caught:
         benchmark(Settings(**{**settings, **change}), quiet())
@@ -318,7 +323,9 @@ def test_files_of_other_kinds_are_refused(file, tmp_path):
         measure(width=31)
 
 
-def test_what_goes_wrong_in_a_contender_reaches_the_user(file, tmp_path, monkeypatch):
+def test_a_failure_in_a_contenders_process_reaches_the_user(
+    file, tmp_path, monkeypatch
+):
     settings = {"files": (file,), "threads": (1,), "out": tmp_path / "out.json"}
     with monkeypatch.context() as patch:
         # A second contender of a kind that has no such filters.

@@ -12,6 +12,8 @@ from export.compress import compress
 from export.errors import ExportError
 from keras_megan import net2net
 
+pytestmark = pytest.mark.slow
+
 SIDE = 16
 
 
@@ -47,7 +49,7 @@ def test_the_budget_is_met_and_used(subject, kind):
     assert pruned.get_layer("classes").units == 5
 
 
-def test_the_files_size_is_met_by_measuring_it(subject):
+def test_a_budget_of_bytes_is_met_by_measuring_the_file(subject):
     def size(model):
         return len(slim(convert(trace(subject, SIDE, SIDE), model)))
 
@@ -70,6 +72,6 @@ def load_like(subject, model):
         ({"file_bytes": 200}, "No file of 200 bytes can be reached"),
     ],
 )
-def test_budgets_that_cannot_be_met(subject, budget, line):
+def test_budgets_that_cannot_be_met_are_refused(subject, budget, line):
     with pytest.raises(ExportError, match=line):
         compress(subject, SIDE, SIDE, budget, round_to=1)

@@ -26,6 +26,8 @@ from export.verify.runtime import run_on_cpu
 from keras_megan.video.models.artefact import read_info
 from tests.export.conftest import HEIGHT, WIDTH, run_export
 
+pytestmark = pytest.mark.slow
+
 NAMES = {
     f"tiny_{WIDTH}x{HEIGHT}_cpu_{precision}{interface}.tflite"
     for precision in ("fp32", "fp16", "dynamic_int8", "int8")
@@ -49,7 +51,7 @@ def settings(saved, out, **changes):
     )
 
 
-def test_everything_asked_for_is_there_and_nothing_else(exported):
+def test_exactly_the_requested_files_are_published(exported):
     expected = {*NAMES, "tiny_savedmodel", "report.json", "report.html"}
     assert {path.name for path in exported.iterdir()} == expected
 
@@ -68,7 +70,7 @@ def test_each_precision_is_as_near_to_keras_as_it_must_be(exported, network, pre
     assert precision == "fp32" or error > 1e-6, "it should be rounded"
 
 
-def test_bytes_in_and_out_are_the_same_network(exported, network):
+def test_a_file_with_bytes_as_input_and_output_is_the_same_network(exported, network):
     frames = np.random.default_rng(4).integers(0, 256, (4, HEIGHT, WIDTH, 3), np.uint8)
     path = exported / f"tiny_{WIDTH}x{HEIGHT}_cpu_fp32_uint8.tflite"
     ours = network.predict_on_batch(frames[None].astype("float32") / 255)[0]
@@ -102,7 +104,7 @@ def test_the_saved_model_runs_without_this_package_and_without_keras(
     np.testing.assert_allclose(np.load(tmp_path / "output.npy"), expected, atol=1e-5)
 
 
-def test_a_file_says_what_it_is_and_holds_no_inner_names(exported):
+def test_a_file_describes_itself_and_holds_no_inner_names(exported):
     path = exported / f"tiny_{WIDTH}x{HEIGHT}_cpu_int8.tflite"
     info = read_info(path)
     assert (info.model, info.frames_in, info.frames_out) == ("tiny", 4, 7)
@@ -112,14 +114,14 @@ def test_a_file_says_what_it_is_and_holds_no_inner_names(exported):
     assert b"fusion_0" not in path.read_bytes()
 
 
-def test_no_tensor_has_more_than_four_axes_and_no_operation_is_foreign(exported):
+def test_tensors_have_at_most_four_axes_and_operations_are_built_in(exported):
     for name in NAMES:
         found = summary(exported / name)
         assert found.largest_rank <= 4, name
         assert not [op for op in found.operations if op.startswith(("Flex", "CUSTOM"))]
 
 
-def test_the_report_holds_what_was_measured(exported):
+def test_the_report_holds_the_measurements(exported):
     report = json.loads((exported / "report.json").read_text())
     rows = {row["file"]: row for row in report["artefacts"]}
     assert set(rows) == {*NAMES, "tiny_savedmodel"}
@@ -138,7 +140,7 @@ def test_the_report_holds_what_was_measured(exported):
     assert page.count(" ms<td") == len(NAMES)
 
 
-def test_findings_are_put_together_by_rule_and_name_operations_and_layers():
+def test_findings_are_grouped_by_rule_and_name_operations_and_layers():
     found = [
         Finding("axes", "error", name, "t", f"net/<layer {n}>", f"{name} {n}: fold")
         for n, name in enumerate(["ADD"] * 5 + ["MUL"] * 3)
@@ -151,7 +153,9 @@ def test_findings_are_put_together_by_rule_and_name_operations_and_layers():
     assert findings_table([]) == ""
 
 
-def test_over_budget_is_not_published_and_fails(saved, tmp_path, monkeypatch):
+def test_a_file_over_its_budget_is_not_published_and_the_export_fails(
+    saved, tmp_path, monkeypatch
+):
     strict = Budget(largest_error=0.0)
     fp16 = PRECISIONS["fp16"]
     changed = precisions.Precision(fp16.words, fp16.build, strict)
@@ -171,7 +175,7 @@ def test_over_budget_is_not_published_and_fails(saved, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("allowed", [False, True])
-def test_without_a_driver_the_gpu_is_not_done_and_never_passed(
+def test_without_a_driver_the_gpu_check_is_not_done_and_never_passes(
     saved, tmp_path, monkeypatch, allowed
 ):
     monkeypatch.setenv("VK_DRIVER_FILES", str(tmp_path / "none.json"))
@@ -202,7 +206,7 @@ def test_the_graph_for_gpus_is_right_on_the_gpu_runtime(saved, tmp_path, vulkan)
         assert "GATHER" not in row["operations"]
 
 
-def test_an_image_network_goes_the_same_way(tmp_path):
+def test_an_image_network_is_exported_too(tmp_path):
     network = keras.applications.MobileNetV2(
         input_shape=(32, 32, 3), alpha=0.35, weights=None, classes=10
     )
@@ -227,7 +231,7 @@ def test_an_image_network_goes_the_same_way(tmp_path):
         np.testing.assert_allclose(output[0], expected, atol=5e-3)
 
 
-def test_a_size_that_an_image_network_does_not_take(tmp_path):
+def test_a_size_that_an_image_network_cannot_take_is_refused(tmp_path):
     inputs = keras.Input((16, 16, 3))
     outputs = keras.layers.Dense(2)(keras.layers.Flatten()(inputs))
     path = tmp_path / "flat.keras"
@@ -314,7 +318,7 @@ def test_footage_that_is_too_small_is_refused_with_both_sizes(saved, tmp_path):
         load_footage(str(clip), HEIGHT, WIDTH)
 
 
-def test_the_workshop_counts_what_net2net_counts(network, saved, tmp_path):
+def test_the_workshop_counts_multiply_adds_as_net2net_does(network, saved, tmp_path):
     from keras_megan import net2net
 
     footage = load_footage("demo", HEIGHT, WIDTH)

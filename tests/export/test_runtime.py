@@ -19,6 +19,8 @@ from export.verify.runtime import (
 from tests.export.tiny_graphs import IMAGE, convert
 from tests.export.traps import CASES
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def save(tmp_path):
@@ -85,13 +87,13 @@ def check_order(outputs, arrays):
 
 
 @pytest.mark.parametrize("threads", [None, 1, 2])
-def test_the_cpu_gives_what_keras_gives(network, threads):
+def test_the_cpu_computes_what_keras_computes(network, threads):
     path, image, expected = network
     (output,) = run_on_cpu(path, [image], threads=threads)
     np.testing.assert_allclose(output, expected, atol=1e-5)
 
 
-def test_the_gpu_gives_what_keras_gives(gpu, network):
+def test_the_gpu_computes_what_keras_computes(gpu, network):
     path, image, expected = network
     run = run_on_gpu(path, [image], timeout=120)
     assert (run.status, run.fully_accelerated, run.message) == ("done", True, "")
@@ -99,7 +101,7 @@ def test_the_gpu_gives_what_keras_gives(gpu, network):
     np.testing.assert_allclose(run.outputs[0], expected, atol=2e-2)
 
 
-def test_a_gpu_is_timed_and_a_software_driver_is_not(gpu, network, monkeypatch):
+def test_real_gpus_are_timed_and_software_drivers_are_not(gpu, network, monkeypatch):
     path, image, _ = network
     driver = find_vulkan_driver()
     for software in (True, False):
@@ -115,12 +117,12 @@ def test_a_file_is_timed_on_the_cpu(network):
     assert 0 < time_on_cpu(path, [image], threads=1, at_most=0.0) < 60
 
 
-def test_the_cpu_keeps_the_order_of_the_ends(save, rng):
+def test_the_cpu_keeps_the_order_of_inputs_and_outputs(save, rng):
     arrays = [rng.normal(size=shape).astype("float32") for shape in SHAPES]
     check_order(run_on_cpu(save(convert(several, *SHAPES)), arrays), arrays)
 
 
-def test_the_gpu_keeps_the_order_of_the_ends(gpu, save, rng):
+def test_the_gpu_keeps_the_order_of_inputs_and_outputs(gpu, save, rng):
     arrays = [rng.normal(size=shape).astype("float32") for shape in SHAPES]
     run = run_on_gpu(save(convert(several, *SHAPES)), arrays, timeout=120)
     check_order(run.outputs, arrays)
@@ -140,7 +142,7 @@ def test_bytes_stay_bytes_on_the_gpu(gpu, save):
     np.testing.assert_array_equal(run.outputs[0], run_on_cpu(path, [image])[0])
 
 
-def test_sizes_that_are_not_fixed_take_the_inputs_on_the_cpu(save, rng):
+def test_dynamic_sizes_follow_the_inputs_on_the_cpu(save, rng):
     path = save(convert(lambda x: x * 2.0, tf.TensorSpec((1, None, None, 4))))
     image = rng.normal(size=(1, 3, 5, 4)).astype("float32")
     np.testing.assert_array_equal(run_on_cpu(path, [image])[0], image * 2)
@@ -164,7 +166,7 @@ def test_inputs_that_do_not_fit_are_explained(save, run, inputs):
 
 
 @pytest.mark.parametrize("run", [run_on_cpu, run_on_gpu])
-def test_files_that_are_no_models_are_explained(tmp_path, run):
+def test_files_that_are_not_models_are_explained(tmp_path, run):
     with pytest.raises(ExportError, match="no such file"):
         run(tmp_path / "none.tflite", [])
     (tmp_path / "text.tflite").write_text("a text of some length")
@@ -172,7 +174,7 @@ def test_files_that_are_no_models_are_explained(tmp_path, run):
         run(tmp_path / "text.tflite", [])
 
 
-def test_a_crash_is_a_finding_and_not_the_end(gpu, save):
+def test_a_crash_is_reported_and_survived(gpu, save):
     path = save(CASES["product with itself"].trap())
     run = run_on_gpu(path, [np.zeros((1, 16, 8), "float32")], timeout=120)
     assert (run.status, run.outputs, run.fully_accelerated) == ("crashed", (), False)
@@ -192,7 +194,7 @@ def test_one_refused_operation_does_not_fall_back_silently(gpu, save):
     assert run_on_gpu(path, [np.zeros(IMAGE, "float32")]).status == "refused"
 
 
-def test_a_run_that_takes_too_long_is_ended(gpu, save):
+def test_a_run_that_takes_too_long_is_stopped(gpu, save):
     path = save(convert(tf.nn.relu, IMAGE))
     run = run_on_gpu(path, [np.zeros(IMAGE, "float32")], timeout=0.01)
     assert run.status == "timed out" and "0.01 seconds" in run.message
@@ -200,7 +202,7 @@ def test_a_run_that_takes_too_long_is_ended(gpu, save):
 
 @pytest.mark.usefixtures("broken_driver")
 @pytest.mark.parametrize("trap", ["volume convolution", "product with itself", None])
-def test_without_a_driver_nothing_is_said_of_the_model(save, trap):
+def test_without_a_driver_no_verdict_on_the_model_is_given(save, trap):
     path = save(CASES[trap].trap() if trap else convert(tf.nn.relu, IMAGE))
     shape = runtime.read_graph(path).inputs[0].shape
     run = run_on_gpu(path, [np.zeros(shape, "float32")])
@@ -209,17 +211,17 @@ def test_without_a_driver_nothing_is_said_of_the_model(save, trap):
 
 
 @pytest.mark.usefixtures("broken_driver")
-def test_a_driver_that_the_user_chose_is_not_replaced():
+def test_a_driver_chosen_by_the_user_is_not_replaced():
     assert find_vulkan_driver() is None
 
 
-def test_the_older_variable_counts_too(monkeypatch, tmp_path):
+def test_the_older_environment_variable_counts_too(monkeypatch, tmp_path):
     monkeypatch.delenv("VK_DRIVER_FILES", raising=False)
     monkeypatch.setenv("VK_ICD_FILENAMES", str(tmp_path / "none.json"))
     assert find_vulkan_driver() is None
 
 
-def test_a_device_that_the_runtime_does_not_accept_is_no_driver(
+def test_a_device_that_the_runtime_rejects_does_not_count_as_a_driver(
     broken_driver, monkeypatch, save
 ):
     """The loader may find what the runtime then turns down."""
@@ -254,12 +256,12 @@ def test_real_drivers_come_before_software(monkeypatch, tmp_path, machine, choic
         assert found.manifests == str(manifest) and found.software
 
 
-def test_the_loader_is_really_asked(gpu):
+def test_the_vulkan_loader_is_really_asked(gpu):
     found = find_vulkan_driver()
     assert found.device and found.device.isprintable()
 
 
-def test_a_machine_without_the_loader_has_no_driver(monkeypatch, save):
+def test_a_machine_without_the_vulkan_loader_has_no_driver(monkeypatch, save):
     """The child finds no libvulkan and says so with its exit status."""
     child = runtime.subprocess.CompletedProcess([], 3, "", "refused: libvulkan.so.1")
     monkeypatch.setattr(runtime, "_start", lambda *arguments: child)

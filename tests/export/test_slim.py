@@ -36,7 +36,7 @@ def read(flatbuffer):
     return schema.ModelT.InitFromPackedBuf(flatbuffer, 0)
 
 
-def test_outputs_are_the_same_bit_by_bit(flatbuffer, tmp_path):
+def test_outputs_stay_the_same_bit_by_bit(flatbuffer, tmp_path):
     image = np.random.default_rng(1).normal(size=IMAGE).astype("float32")
     results = []
     for name, content in (("full", flatbuffer), ("slim", slim(flatbuffer))):
@@ -55,7 +55,7 @@ def test_it_is_smaller_and_slimming_again_changes_nothing_more(flatbuffer):
     assert len(slim(once)) == len(once)
 
 
-def test_weights_scales_shapes_and_the_names_of_both_ends_stay(flatbuffer):
+def test_weights_scales_shapes_and_the_names_of_inputs_and_outputs_stay(flatbuffer):
     before, after = read(flatbuffer), read(slim(flatbuffer))
     (old,), (new,) = before.subgraphs, after.subgraphs
     ends = {*old.inputs, *old.outputs}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 from keras import ops
 
+from keras_megan.layers.mobile_operations import sum_in_groups
 from tests.export.tiny_graphs import (
     CLIP,
     IMAGE,
@@ -42,6 +43,21 @@ def correlations(reduce, *, slices=True, others=0, axis=-1):
         return ops.concatenate(sums + [reduce(x[:, :6])] * others, axis=axis)
 
     return graph(function, IMAGE, IMAGE)
+
+
+def products(count, combine):
+    """Different products, each scaled by a slice of its own, combined."""
+
+    def function(x):
+        left = x[:8] * 2.0
+        return combine(
+            [
+                ops.matmul(left, x[n : n + 8] + 1.0) * x[:8, ..., n % 16 : n % 16 + 1]
+                for n in range(count)
+            ]
+        )
+
+    return graph(function, (40, 4, 16, 16))
 
 
 def mean(x):
@@ -297,6 +313,14 @@ CASES = {
         "wrong",
         graph(lambda x: tf.one_hot(x, 3), indices(1, 4, 4)),
         graph(lambda x: tf.one_hot(x, 3), indices(1, 4)),
+    ),
+    "a sum of 25": case(
+        "wide chain",
+        "ADD",
+        "",
+        products(25, sum),
+        products(15, sum),
+        products(25, sum_in_groups),
     ),
     "an input given back": case(
         "shared output",

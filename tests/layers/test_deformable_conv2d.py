@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_megan.layers.deformable_conv2d import DeformableConv2D, deformable_conv2d
+from keras_megan.layers.motion.deformable_conv2d import (
+    DeformableConv2D,
+    deformable_conv2d,
+)
 
 needs_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="uses a tf.function"
@@ -381,7 +384,7 @@ OTHER_BACKEND = """
 import sys
 import numpy as np
 from keras import ops
-from keras_megan.layers.deformable_conv2d import deformable_conv2d
+from keras_megan.layers.motion.deformable_conv2d import deformable_conv2d
 
 case = np.load(sys.argv[1])
 arrays = [case[name] for name in ("inputs", "offsets", "masks", "kernel", "bias")]
@@ -389,6 +392,7 @@ np.save(sys.argv[2], ops.convert_to_numpy(deformable_conv2d(*arrays)))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_other_backends_equal_the_dense_loop(tmp_path, backend):
     pytest.importorskip(backend)

@@ -57,7 +57,7 @@ def masked_copy(model, plan):
     graph = net2net.ChannelGraph(model)
     copy = net2net.Plan(graph)
     masked = copy.apply()
-    new_of = {id(old): new for old, new in copy.pairs}
+    new_of = {id(old): new for old, new in copy.pairs(masked)}
     for weight in plan.graph.weights:
         value = np.array(keras.ops.convert_to_numpy(weight.variable.value))
         for axis, role in weight.roles.items():

@@ -10,11 +10,11 @@ import pytest
 from keras import layers
 
 from keras_megan import net2net
-from keras_megan.net2net.gradients import summed_gradients
 from keras_megan.net2net.optimizer_state import (
     OptimizerTransferError,
     gradient_power,
 )
+from keras_megan.net2net.pruning.gradients import summed_gradients
 from tests.net2net.helpers import random_inputs, randomize, run
 from tests.net2net.motifs import MOTIFS
 
@@ -60,11 +60,11 @@ def test_gradients_of_the_wide_model_are_what_the_formula_says(name, shares):
     graph = net2net.ChannelGraph(model)
     old = summed_gradients(graph, data, "mse")
     plan = net2net.widen(graph, factor=2 if shares == "equal" else 1.5, shares=shares)
-    wide = plan.apply()
+    wide = plan.apply(noise=0.0)
     new = summed_gradients(net2net.ChannelGraph(wide), data, "mse")
     checked = 0
     scale = max(np.max(np.abs(g)) for g in new.values())
-    for before, after in plan.pairs:
+    for before, after in plan.pairs(wide):
         if id(before) in old:
             expected = gradient_power(plan, before, old[id(before)], 1)
             error = np.max(np.abs(expected - new[id(after)]))
@@ -81,7 +81,7 @@ def test_slots_of_copies_that_do_not_count_yet_are_numbers():
     for each in (model, wide):
         each.compile(keras.optimizers.Adam(0.01), "mse")
     model.fit(x, y, verbose=0)
-    net2net.transfer_optimizer(model.optimizer, wide.optimizer, plan)
+    net2net.transfer_optimizer(model.optimizer, wide.optimizer, plan, wide)
     assert all(np.all(np.isfinite(slot.numpy())) for slot in slots(wide.optimizer))
 
 
@@ -132,10 +132,10 @@ def test_pruned_training_goes_on_as_the_masked_training_would(name):
     plan = net2net.prune(model, {first.name: 2}, importance=importance)
     small = plan.apply()
     small.compile(OPTIMIZERS[name](), "mse")
-    net2net.transfer_optimizer(model.optimizer, small.optimizer, plan)
+    net2net.transfer_optimizer(model.optimizer, small.optimizer, plan, small)
     for each in (model, small):
         each.fit(x, y, epochs=2, batch_size=4, shuffle=False, verbose=0)
-    for before, after in plan.pairs:
+    for before, after in plan.pairs(small):
         np.testing.assert_allclose(
             plan.new_value(before), after.numpy(), rtol=2e-3, atol=2e-5
         )
@@ -146,7 +146,7 @@ def test_transferred_slots_are_those_of_a_model_wide_from_the_start(name):
     """Slots after widening equal the slots that the wide model's gradients make."""
     model = small_model()
     data = x, y = data_for(model, 4)
-    plan = net2net.widen(model, factor=1.5)
+    plan = net2net.widen(model, factor=1.5, shares="random")
     wide = plan.apply()
     model.compile(OPTIMIZERS[name](), "mse")
     model.optimizer.build(model.trainable_variables)
@@ -157,7 +157,7 @@ def test_transferred_slots_are_those_of_a_model_wide_from_the_start(name):
         each.fit(x, y, batch_size=4, shuffle=False, verbose=0)
     received = OPTIMIZERS[name]()
     received.build(wide.trainable_variables)
-    net2net.transfer_optimizer(model.optimizer, received, plan)
+    net2net.transfer_optimizer(model.optimizer, received, plan, wide)
     assert int(received.iterations.numpy()) == 1
     compared = 0
     for a, b in zip(slots(wide.optimizer), slots(received), strict=True):
@@ -176,7 +176,7 @@ def test_a_fresh_optimizer_is_built_for_the_student():
     plan = net2net.deepen(model, after=model.layers[1].name)
     deeper = plan.apply()
     optimizer = net2net.transfer_optimizer(
-        model.optimizer, keras.optimizers.Adam(1e-3), plan
+        model.optimizer, keras.optimizers.Adam(1e-3), plan, deeper
     )
     deeper.compile(optimizer, "mse")
     deeper.fit(x, y, verbose=0)
@@ -188,14 +188,39 @@ def test_refusals():
     model.compile("adam", "mse")
     model.fit(*data_for(model), verbose=0)
     plan = net2net.widen(model, factor=2)
-    with pytest.raises(OptimizerTransferError, match="Apply the plan first"):
-        net2net.transfer_optimizer(model.optimizer, keras.optimizers.Adam(), plan)
-    plan.apply()
+    wide = plan.apply()
     with pytest.raises(OptimizerTransferError, match="one kind"):
-        net2net.transfer_optimizer(model.optimizer, keras.optimizers.SGD(), plan)
+        net2net.transfer_optimizer(model.optimizer, keras.optimizers.SGD(), plan, wide)
     unbuilt = keras.optimizers.Adam()
     with pytest.raises(OptimizerTransferError, match="no state yet"):
-        net2net.transfer_optimizer(unbuilt, keras.optimizers.Adam(), plan)
+        net2net.transfer_optimizer(unbuilt, keras.optimizers.Adam(), plan, wide)
     ftrl = keras.optimizers.Ftrl()
     with pytest.raises(OptimizerTransferError, match="Ftrl"):
-        net2net.transfer_optimizer(ftrl, keras.optimizers.Ftrl(), plan)
+        net2net.transfer_optimizer(ftrl, keras.optimizers.Ftrl(), plan, wide)
+    with pytest.raises(net2net.Net2NetError, match="not a model that this plan makes"):
+        net2net.transfer_optimizer(
+            model.optimizer, keras.optimizers.Adam(), plan, small_model()
+        )
+
+
+def test_what_a_transfer_needs_is_had_again_after_saving_and_loading(tmp_path):
+    model = small_model()
+    model.compile("adam", "mse")
+    model.fit(*data_for(model), verbose=0)
+    plan = net2net.widen(model, factor=1.5)
+    wide = plan.apply()
+    plan.save(tmp_path / "plan.json")
+    wide.save(tmp_path / "wide.keras")
+    expected = net2net.transfer_optimizer(
+        model.optimizer, keras.optimizers.Adam(), plan, wide
+    )
+    plan = net2net.Plan.load(tmp_path / "plan.json", model)
+    wide = keras.models.load_model(tmp_path / "wide.keras")
+    received = net2net.transfer_optimizer(
+        model.optimizer, keras.optimizers.Adam(), plan, wide
+    )
+    for a, b in zip(slots(expected), slots(received), strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+    narrow = plan.inverse(wide).apply()
+    for a, b in zip(model.weights, narrow.weights, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-6)

@@ -20,6 +20,7 @@ def one_line(module, *flags, **options):
     return lines[0]
 
 
+@pytest.mark.slow
 def test_an_empty_data_folder_fails_in_one_line(tmp_path, recipe_file):
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -29,6 +30,7 @@ def test_an_empty_data_folder_fails_in_one_line(tmp_path, recipe_file):
     assert "holds nothing to train on" in line
 
 
+@pytest.mark.slow
 def test_a_tf_config_that_does_not_parse_fails_in_one_line(
     tmp_path, recipe_file, shards
 ):
@@ -68,7 +70,7 @@ def test_unknown_strategies_are_named_with_the_known_ones():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "There is no recipe"),
+        (None, "does not exist; expected a Python file"),
         ("RECIPE = 3", "must define RECIPE"),
         ("import nothing_of_that_name", "failed: ModuleNotFoundError"),
         ("def f(:", "failed: SyntaxError"),
@@ -96,7 +98,7 @@ def test_stages_check_their_numbers():
             Recipe("r", None, None, (stage,), **{name: 0})
 
 
-def test_another_recipe_in_the_same_folder_is_refused_by_what_differs(
+def test_another_recipe_in_the_same_folder_is_refused_and_the_differences_are_named(
     recipe_file, tmp_path
 ):
     begin_run(load_recipe(recipe_file()), tmp_path / "run")
@@ -104,7 +106,7 @@ def test_another_recipe_in_the_same_folder_is_refused_by_what_differs(
     with pytest.raises(TrainingError, match="batch_size was 4, is 2"):
         begin_run(load_recipe(recipe_file(batch_size=2)), tmp_path / "run")
     (tmp_path / "run" / "config.json").write_text("{}")
-    with pytest.raises(TrainingError, match="is no run's config"):
+    with pytest.raises(TrainingError, match="is not a run's config"):
         begin_run(load_recipe(recipe_file()), tmp_path / "run")
 
 

@@ -24,6 +24,8 @@ from training.stages.recipe import Recipe, Stage
 from training.stages.teaching import Teaching
 from training.tasks.images import ImageTask
 
+pytestmark = pytest.mark.slow
+
 QUIET = Console(quiet=True)
 SIDE = 16
 
@@ -123,7 +125,7 @@ def test_every_stage_keeps_its_network_and_the_sizes_follow_the_changes(finished
             assert (folder / name).exists()
 
 
-def test_a_grown_network_begins_as_what_the_kept_one_computed(finished, rng):
+def test_a_grown_network_begins_with_the_function_of_the_kept_one(finished, rng):
     images = rng.random((4, SIDE, SIDE, 3), np.float32)
     before = load_model(finished / "stage_0_small" / "last.keras")
     after = load_model(finished / "stage_1_wider" / "start.keras")
@@ -186,7 +188,7 @@ def test_the_curve_joins_the_stages_and_is_drawn(finished, tmp_path):
     assert (finished / "curve.png").exists()
 
 
-def test_stopped_in_a_later_stage_the_run_goes_on_to_the_same_weights(
+def test_a_run_stopped_in_a_later_stage_ends_with_the_same_weights(
     pictures, finished, tmp_path, monkeypatch
 ):
     from training.runs.logs import RunLogs

@@ -94,7 +94,7 @@ def test_the_account_is_steps_times_batch_times_multiply_adds(runs):
     assert run.macs_to_reach(0.9) is None
 
 
-def test_seeds_of_a_recipe_are_one_way_and_the_single_stage_is_the_baseline(runs):
+def test_seeds_are_grouped_by_recipe_and_the_single_stage_is_the_baseline(runs):
     ways = gather_ways(reversed(runs))
     assert {name: [r.seed for r in way.runs] for name, way in ways.items()} == {
         "c": [0, 1],
@@ -109,7 +109,7 @@ def test_seeds_of_a_recipe_are_one_way_and_the_single_stage_is_the_baseline(runs
     assert choose_baseline(ways, "c").name == "c"
 
 
-def test_the_report_holds_the_ratios_and_says_what_was_reached(runs, tmp_path):
+def test_the_report_holds_the_ratios_and_the_verdicts(runs, tmp_path):
     text = make_report(runs, tmp_path / "out")
     row = next(line for line in text.splitlines() if line.startswith("| c | 0, 1 |"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
@@ -192,15 +192,15 @@ def test_noise_and_detection_are_averaged_over_seeds_and_judged(runs, tmp_path):
     assert "inconsistency 0.800 (NOT above)" in text
 
 
-def test_what_cannot_be_reported_is_explained(runs, tmp_path):
+def test_runs_that_cannot_be_reported_are_explained(runs, tmp_path):
     with pytest.raises(TrainingError, match="Say which runs"):
         make_report([], tmp_path / "out")
-    with pytest.raises(TrainingError, match="is no run"):
+    with pytest.raises(TrainingError, match="does not hold a run"):
         make_report([tmp_path], tmp_path / "out")
     with pytest.raises(TrainingError, match="--baseline, one of c; 0 of them"):
         make_report([runs[1]], tmp_path / "out")
     with pytest.raises(
-        TrainingError, match="is no file of training.classifiers.robustness"
+        TrainingError, match="was not written by training.classifiers.robustness"
     ):
         make_report(runs, tmp_path / "out", [runs[0] / "config.json"])
     stages = json.loads((runs[1] / "stages.json").read_text())
@@ -242,6 +242,7 @@ def pack(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_the_recipe_runs_on_two_replicas_and_is_reported(pack, tmp_path):
     recipe, run = tmp_path / "grown.py", tmp_path / "grown"
     recipe.write_text(RECIPE)

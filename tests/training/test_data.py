@@ -132,7 +132,7 @@ def test_prepared_clips_hold_exactly_the_footage(tmp_path):
 def test_damaged_sources_are_skipped_counted_and_named(tmp_path, capsys):
     videos = tmp_path / "videos"
     write_frames(videos / "good", moving_frames(9))
-    (videos / "broken.mp4").write_bytes(b"this is no video")
+    (videos / "broken.mp4").write_bytes(b"this is not a video")
     lines = Console(width=500)
     settings = PrepareSettings(str(videos), str(tmp_path / "out"), downscale="1")
     manifest = prepare(settings, lines)
@@ -141,7 +141,7 @@ def test_damaged_sources_are_skipped_counted_and_named(tmp_path, capsys):
     assert "skipped: Cannot read" in text and "broken.mp4" in text
 
 
-def test_preparing_again_only_makes_what_is_missing(tmp_path, footage):
+def test_preparing_again_only_makes_the_missing_shards(tmp_path, footage):
     out = tmp_path / "out"
     settings = PrepareSettings(str(footage), str(out), downscale="1")
     manifest = prepare(settings, QUIET)

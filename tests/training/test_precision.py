@@ -16,7 +16,7 @@ def cpu_computes_bfloat16() -> bool:
     return "avx512_bf16" in text or "amx_bf16" in text
 
 
-def test_only_what_is_called_inside_convolves_in_bfloat16(rng):
+def test_only_convolutions_called_inside_the_context_use_bfloat16(rng):
     if not cpu_computes_bfloat16():
         pytest.skip("this CPU does not compute bfloat16")
     images = tf.constant(rng.normal(size=(2, 16, 16, 32)), tf.float32)
@@ -38,7 +38,7 @@ def test_only_what_is_called_inside_convolves_in_bfloat16(rng):
     assert 1e-2 < inside < 1.0
 
 
-def test_not_wanted_is_not_used(rng):
+def test_bfloat16_is_not_used_unless_asked_for(rng):
     images = tf.constant(rng.normal(size=(1, 8, 8, 8)), tf.float32)
     kernel = tf.constant(rng.normal(size=(3, 3, 8, 8)), tf.float32)
     convolve = tf.function(lambda: tf.nn.conv2d(images, kernel, 1, "SAME"))

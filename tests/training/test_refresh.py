@@ -28,9 +28,10 @@ def values(model):
     return {v.path: np.array(v) for v in model.variables}
 
 
-def test_kernels_are_mixed_with_what_their_initializers_draw(model):
+def test_kernels_are_mixed_with_fresh_ones_from_their_initializers(model):
     before = values(model)
-    after = values(refresh(model, 0.4).apply(seed=7))
+    refresh(model, 0.4, seed=7)
+    after = values(model)
     kernels = ["conv/kernel", "depthwise/kernel", "inner/kernel", "logits/kernel"]
     drawn = {}
     for path, value in after.items():
@@ -50,18 +51,22 @@ def test_kernels_are_mixed_with_what_their_initializers_draw(model):
         )
 
 
-def test_all_kept_is_nothing_changed_and_nothing_kept_is_all_fresh(model):
+def test_keeping_all_changes_nothing_and_keeping_nothing_is_all_fresh(model):
     before = values(model)
-    for path, value in values(refresh(model, 1.0).apply()).items():
+    refresh(model, 1.0)
+    for path, value in values(model).items():
         np.testing.assert_allclose(value, before[path], rtol=1e-6)
-    once = values(refresh(model, 0.0).apply(seed=3))
+    refresh(model, 0.0, seed=3)
+    once = values(model)
     for variable in model.trainable_variables:
         variable.assign(variable * 5.0)
-    again = values(refresh(model, 0.0).apply(seed=3))
+    refresh(model, 0.0, seed=3)
+    again = values(model)
     for path in once:
         if path.endswith("kernel"):
             np.testing.assert_array_equal(again[path], once[path])
-    other = values(refresh(model, 0.0).apply(seed=4))
+    refresh(model, 0.0, seed=4)
+    other = values(model)
     assert not np.allclose(other["conv/kernel"], once["conv/kernel"])
 
 
@@ -71,7 +76,8 @@ def test_layers_with_several_kernels_have_all_of_them_mixed():
     x = layers.GRU(5, name="recurrent")(layers.Reshape((-1, 4))(x))
     model = keras.Model(inputs, x)
     before = values(model)
-    after = values(refresh(model, 0.5).apply(seed=1))
+    refresh(model, 0.5, seed=1)
+    after = values(model)
     mixed = {
         path.split("/")[-1] for path in after if np.any(after[path] != before[path])
     }
@@ -83,16 +89,21 @@ def test_layers_with_several_kernels_have_all_of_them_mixed():
     }
 
 
-def test_it_is_a_change_that_a_stage_can_have(model):
+def test_refreshing_is_a_change_that_a_stage_can_make(model):
     change = changes.refresh(0.25)
     assert change.describe() == "refresh keep=0.25"
-    assert change.plan(model, None).apply(noise=0.0, seed=1) is model
+    before = values(model)
+    changed = change.apply(model, None, seed=1)
+    assert changed.model is model and changed.plan is None
+    expected = keras.initializers.HeNormal(seed=1)((3, 3, 3, 4))
+    mixed = 0.25 * before["conv/kernel"] + 0.75 * np.array(expected)
+    np.testing.assert_allclose(values(model)["conv/kernel"], mixed, atol=1e-6)
 
 
 @pytest.mark.parametrize("keep", [-0.1, 1.5])
-def test_a_share_that_is_none_is_refused(model, keep):
+def test_a_share_outside_0_to_1_is_refused(model, keep):
     with pytest.raises(TrainingError, match="from 0 to 1; received"):
-        changes.refresh(keep).plan(model, None)
+        changes.refresh(keep).apply(model, None)
 
 
 def test_a_network_without_random_weights_is_refused():

@@ -16,6 +16,8 @@ from training.errors import STOPPED, TrainingError
 from training.stages.cumulative import run_recipe
 from training.stages.recipe import load_recipe
 
+pytestmark = pytest.mark.slow
+
 QUIET = Console(quiet=True)
 STEPS = 8
 
@@ -45,7 +47,7 @@ def wait_for(path, process, seconds=400):
         time.sleep(0.02)
 
 
-def test_killed_at_a_random_step_the_same_command_ends_with_the_same_weights(
+def test_a_run_killed_at_a_random_step_ends_with_the_same_weights(
     recipe_file, shards, tmp_path, uninterrupted
 ):
     flags = ("--recipe", recipe_file(), "--data", shards, "--out", tmp_path / "run")
@@ -63,7 +65,7 @@ def test_killed_at_a_random_step_the_same_command_ends_with_the_same_weights(
     assert [row.split(",")[0] for row in rows] == ["step", "2", "4", "6", "8"]
 
 
-def test_sigterm_saves_exits_143_and_the_run_goes_on(
+def test_sigterm_saves_exits_with_143_and_the_run_can_be_resumed(
     recipe_file, shards, tmp_path, uninterrupted
 ):
     # So rarely saved that only the signal can have made the checkpoint.
@@ -88,7 +90,7 @@ def test_sigterm_saves_exits_143_and_the_run_goes_on(
     np.testing.assert_array_equal(weights, uninterrupted)
 
 
-def test_killed_between_the_last_score_and_the_last_checkpoint_nothing_is_missing(
+def test_a_kill_between_the_last_score_and_the_last_checkpoint_loses_nothing(
     recipe_file, shards, tmp_path, uninterrupted, monkeypatch
 ):
     from training.engine.state import Checkpoints

@@ -223,7 +223,7 @@ def test_detection_is_measured_on_attacks_that_succeed(images):
     np.testing.assert_allclose(*coarse["roc"], atol=1e-9)
 
 
-def test_where_no_attack_succeeds_there_is_nothing_to_detect(images):
+def test_if_no_attack_succeeds_nothing_is_detected(images):
     model = linear()
     labels = np.asarray(model(images)).argmax(-1)
     model.get_layer("logits").kernel.assign(np.zeros((SIDE * SIDE * 3, CLASSES)))
@@ -271,7 +271,8 @@ TINY = RobustnessSettings(
 )
 
 
-def test_everything_is_measured_and_is_json(pack):
+@pytest.mark.slow
+def test_all_measurements_are_made_and_are_json(pack):
     stages = [curved(1), curved(2), curved(3)]
     document = measure_robustness(stages, str(pack), TINY, linear(), [curved(4)])
     text = json.dumps(document, allow_nan=False)
@@ -301,6 +302,7 @@ def test_networks_that_do_not_fit_are_one_clear_error(pack):
         measure_robustness([linear(classes=2)], str(pack), TINY)
 
 
+@pytest.mark.slow
 def test_the_program_writes_its_json_and_fails_in_one_line(pack, tmp_path):
     for seed in (1, 2):
         curved(seed).save(tmp_path / f"{seed}.keras")

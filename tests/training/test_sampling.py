@@ -175,7 +175,7 @@ def test_panning_crops_move_evenly_by_whole_pixels_inside_the_frame():
     assert 0.15 < (speeds == 0).all(axis=1).mean() < 0.4
 
 
-def test_an_open_shutter_averages_what_the_crop_passes():
+def test_an_open_shutter_averages_the_path_of_the_crop():
     settings = dataclasses.replace(PLAIN, pan=12, pan_share=1.0, shutter=1.0)
     sampler, sharp = Sampler(Coordinates(), settings), 0
     for number in range(60):
@@ -294,7 +294,7 @@ def test_replicas_and_workers_share_each_step_without_gap_or_overlap(replicas, w
         assert numbers == list(range(step * 8, step * 8 + 8))
 
 
-def test_a_pipeline_that_starts_later_gives_what_it_would_have_given(cache):
+def test_a_pipeline_that_starts_later_continues_the_same_sequence(cache):
     sampler = Sampler(cache, SMALL, seed=1)
     shape = BatchShape(2)
     whole = list(make_dataset(sampler.sample, shape, 0, 4))

@@ -54,6 +54,7 @@ def most_in_a_group(kernel, axis):
 
 
 # === What a stage leaves behind =======================================================
+@pytest.mark.slow
 def test_magnitude_leaves_exactly_the_target_share_of_zeros(
     recipe_file, shards, tmp_path
 ):
@@ -76,6 +77,7 @@ def test_magnitude_leaves_exactly_the_target_share_of_zeros(
     assert shares[1] == pytest.approx((middle + middle) / 2, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_two_of_four_leaves_at_most_two_in_every_group_of_inputs(
     recipe_file, shards, tmp_path
 ):
@@ -88,6 +90,7 @@ def test_two_of_four_leaves_at_most_two_in_every_group_of_inputs(
         assert most_in_a_group(kernel, axis=3) > 2  # the check can fail
 
 
+@pytest.mark.slow
 def test_trained_weights_and_averages_are_zero_where_the_masks_in_the_checkpoint_are(
     recipe_file, shards, tmp_path
 ):
@@ -109,9 +112,8 @@ def test_trained_weights_and_averages_are_zero_where_the_masks_in_the_checkpoint
             assert not np.any(np.signbit(value[value == 0]))
 
 
-def test_the_best_network_is_one_that_is_sparse(
-    recipe_file, shards, tmp_path, monkeypatch
-):
+@pytest.mark.slow
+def test_the_best_network_is_sparse(recipe_file, shards, tmp_path, monkeypatch):
     class WorseEveryTime:
         score = 0.0
 
@@ -137,8 +139,9 @@ def test_the_best_network_is_one_that_is_sparse(
 
 
 # === Going on, and replicas ===========================================================
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", ["magnitude", "2:4"])
-def test_a_sparse_stage_goes_on_bit_by_bit(
+def test_an_interrupted_sparse_stage_ends_with_the_same_bits(
     pattern, recipe_file, shards, tmp_path, monkeypatch
 ):
     sparsity = f"Sparsity(pattern={pattern!r}, end=0.9, every=3)"
@@ -164,6 +167,7 @@ def test_a_sparse_stage_goes_on_bit_by_bit(
     assert np.mean(whole == 0) > 0.4
 
 
+@pytest.mark.slow
 def test_two_replicas_have_the_masks_and_weights_of_one(recipe_file, shards, tmp_path):
     sparsity = "Sparsity(target=0.5, end=0.9, every=2)"
     path = recipe_with(recipe_file, sparsity, save_every=1, keep=50)
@@ -228,7 +232,7 @@ def test_two_of_four_of_a_dense_kernel_and_of_three_inputs():
     assert np.mean(first == 0) == pytest.approx(1 / 3)
 
 
-def test_masks_change_on_their_turns_only_and_hold_in_between():
+def test_masks_change_only_on_their_turns():
     model, _, masks, apply = masked_model(Sparsity(pattern="2:4", end=0.5, every=2))
     kernel, random = model.get_layer("last").kernel, np.random.default_rng(0)
     changed, mask = [], np.ones(kernel.shape)
@@ -297,7 +301,7 @@ def test_a_network_without_such_kernels_is_refused():
         find_kernels(model, Sparsity())
 
 
-def test_without_the_package_a_line_says_what_to_install(monkeypatch):
+def test_if_the_package_is_missing_one_line_says_what_to_install(monkeypatch):
     real = builtins.__import__
 
     def missing(name, *arguments, **options):
@@ -316,18 +320,18 @@ def test_loading_the_package_leaves_the_process_on_keras_3():
     assert tf.keras.version() == keras.version()
 
 
-# === The recipes that make megan_edge sparse, or leaner ===============================
+# === The recipes that make megan_mobile sparse, or leaner =============================
 @pytest.fixture(scope="module")
 def edge():
-    return MEGAN.from_preset("megan_edge", load_weights=False)
+    return MEGAN.from_preset("megan_mobile", load_weights=False)
 
 
 def shipped_recipe(name):
     return load_recipe(ROOT / "training" / "recipes" / f"{name}.py")
 
 
-def test_edge_sparse_spares_the_layers_next_to_the_pixels_only(edge):
-    sparsity = shipped_recipe("edge_sparse").stages[-1].sparsity
+def test_mobile_sparse_spares_the_layers_next_to_the_pixels_only(edge):
+    sparsity = shipped_recipe("mobile_sparse").stages[-1].sparsity
     sparse, every = (
         {kernel.path for kernel in find_kernels(edge, setting)}
         for setting in (sparsity, Sparsity(pattern="2:4"))
@@ -341,11 +345,11 @@ def test_lean_has_three_fifths_of_the_multiply_adds_in_multiples_of_8(edge):
     frames = (4, 64, 112, 3)
     lean = edge
     for change in shipped_recipe("nano").stages[0].changes:
-        lean = change.plan(lean, None).apply()
+        lean = change.apply(lean, None).model
     macs = [net2net.count_macs(model, frames) for model in (lean, edge)]
     assert 0.55 < macs[0] / macs[1] <= 0.6
     widths = [k.shape[-1] for k in find_kernels(lean, Sparsity())]
-    # What is no multiple of 8: displacements, a mask, 4 x 3 colours.
+    # Not multiples of 8: displacements, a mask, 4 x 3 colours.
     assert sorted(width for width in widths if width % 8) == [1, 4, 4, 12]
     assert widths.count(40) > 10 and widths.count(32) > 10 and 48 not in widths
     assert lean.output_shape == edge.output_shape

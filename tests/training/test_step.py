@@ -20,6 +20,8 @@ from training.stages.compute import training_macs
 from training.stages.cumulative import run_recipe
 from training.stages.recipe import load_recipe
 
+pytestmark = pytest.mark.slow
+
 QUIET = Console(quiet=True)
 
 

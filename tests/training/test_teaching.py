@@ -81,7 +81,7 @@ def test_teachers_of_other_classes_are_refused():
     ("stages", "options"),
     [((), {}), (("a",), {"temperature": 0.0}), (("a",), {"share": 0.0})],
 )
-def test_numbers_that_make_no_sense_are_refused(stages, options):
+def test_impossible_settings_of_teaching_are_refused(stages, options):
     with pytest.raises(TrainingError, match="Teaching expects names of earlier stages"):
         Teaching(stages, **options)
 
@@ -93,7 +93,7 @@ def test_numbers_that_make_no_sense_are_refused(stages, options):
         ("third", "taught by 'third'; expected a stage before it: first"),
     ],
 )
-def test_teachers_come_before_whom_they_teach(teacher, message):
+def test_teachers_must_be_earlier_stages(teacher, message):
     taught = Stage("second", 1, 0.1, teaching=Teaching((teacher,)))
     stages = (Stage("first", 1, 0.1), taught, Stage("third", 1, 0.1))
     with pytest.raises(TrainingError, match=message):

@@ -333,20 +333,19 @@ def test_info_prints_what_the_file_says(tiny, capsys):
     assert facts["how to feed"] == INFO.how_to_feed
 
 
-def test_neither_keras_nor_tensorflow_is_loaded_to_run_a_file(small_file, tmp_path):
+@pytest.mark.slow
+def test_a_file_is_described_without_start_up_messages(small_file, tmp_path):
     import subprocess
     import sys
 
     path = tmp_path / "small.tflite"
     path.write_bytes(small_file)
-    program = (
-        "import sys; sys.argv[0] = 'megan'\n"
-        "from keras_megan.cli.main import main\n"
-        f"status = main(['info', {str(path)!r}])\n"
-        "print(status, {'keras', 'tensorflow'} & set(sys.modules))"
-    )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "keras_megan", "info", str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     )
-    assert done.stdout.splitlines()[-1] == "0 set()"
-    assert done.stderr == ""  # nor does the runtime announce itself
+    assert done.stdout
+    assert done.stderr == ""  # neither TensorFlow nor the runtime announces itself

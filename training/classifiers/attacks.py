@@ -117,7 +117,7 @@ class Attacker:
             labels: int (N,).
             epsilon: Radius of the ball, in units of the images.
             steps: Number of them.
-            seed: Of the start.
+            seed: Seed of the starting point.
         """
         random = np.random.Generator(np.random.Philox(key=seed))
         found = []

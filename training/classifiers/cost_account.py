@@ -28,15 +28,15 @@ class StageAccount:
     """One stage.
 
     Attributes:
-        name: Of the stage.
+        name: Name of the stage.
         changes: What was done to the network before.
-        fraction: Of the data.
+        fraction: Share of the data.
         steps, samples: Done and seen.
-        parameters: Of its network.
-        macs: Of its network, forwards, per sample.
+        parameters: Number of parameters of its network.
+        macs: Multiply-adds of its network's forward pass, per sample.
         teachers: Names of the stages whose networks taught it.
-        teacher_macs: Of their networks, forwards, per sample.
-        seconds: Of training, without validation.
+        teacher_macs: Multiply-adds of the teachers' forward passes, per sample.
+        seconds: Time spent training, without validation.
         first, best: Scores as it began, and the highest.
     """
 
@@ -70,7 +70,7 @@ class RunAccount:
 
     Attributes:
         way: Name of the recipe.
-        seed: Of the run.
+        seed: The run's seed.
         stages: In order.
         curve: (training multiply-adds, score) of every validation.
         score_name: What the scores are.
@@ -84,17 +84,17 @@ class RunAccount:
 
     @property
     def training_macs(self) -> float:
-        """Of all stages."""
+        """Multiply-adds of training all stages."""
         return sum(stage.training_macs for stage in self.stages)
 
     @property
     def seconds(self) -> float:
-        """Of all stages."""
+        """Time spent training all stages."""
         return sum(stage.seconds for stage in self.stages)
 
     @property
     def best(self) -> float:
-        """The last stage's best score: of the network that comes out."""
+        """The last stage's best score: that of the network that comes out."""
         return self.stages[-1].best
 
     def macs_to_reach(self, score: float) -> float | None:
@@ -107,7 +107,7 @@ def read_account(folder: str | Path) -> RunAccount:
     """Reads a run's folder.
 
     Raises:
-        TrainingError: If it is no run, or one that has not finished.
+        TrainingError: If the folder does not hold a run, or the run has not finished.
     """
     folder = Path(folder)
     curve = read_curve(folder)
@@ -164,8 +164,8 @@ class Way:
     """All runs of one recipe.
 
     Attributes:
-        name: Of the recipe.
-        runs: By seed.
+        name: Name of the recipe.
+        runs: Seed -> run.
     """
 
     name: str
@@ -203,7 +203,7 @@ def choose_baseline(ways: dict[str, Way], name: str | None = None) -> Way:
 
     Args:
         ways: All of them.
-        name: Of a recipe; None: the only one with a single stage.
+        name: Name of a recipe; None: the only one with a single stage.
 
     Raises:
         TrainingError: If it cannot be told.

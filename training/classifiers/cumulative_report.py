@@ -212,12 +212,12 @@ def make_report(
     """Writes the report and its figures.
 
     Args:
-        folders: Of finished runs.
+        folders: Folders of finished runs.
         out: Folder to write to.
         robustness: Files of `training.classifiers.robustness`.
         baseline: Recipe that is training from scratch; None: the only one with a single
             stage.
-        margin: By which a score may be lower and still counts as equal.
+        margin: How much lower a score may be and still count as equal.
 
     Returns:
         The report's text.

@@ -42,7 +42,7 @@ class DetectionSettings:
         epsilons: Radii of the attacks in 255ths.
         transferred: Names in `ATTACKS`, against the last network.
         adaptive: Names in `OBJECTIVES`, against all networks of a committee, by pgd.
-        false_positive_rate: Of the clean images that may be detected.
+        false_positive_rate: Share of the clean images that may be detected.
         batch_size: Images at once.
     """
 

@@ -19,12 +19,9 @@ Sources of the noises: additive Gaussian and salt-and-pepper as in Gonzalez and 
 Digital Image Processing, chapter 5.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
@@ -47,7 +44,7 @@ def gaussian_noise(images: np.ndarray, sigma: float, seed: int) -> np.ndarray:
     Args:
         images: float32 (N, H, W, C) in [0, 1].
         sigma: Standard deviation, in units of the images.
-        seed: Of the noise.
+        seed: Seed of the noise.
     """
     random = np.random.Generator(np.random.Philox(key=seed))
     noise = random.standard_normal(images.shape, np.float32) * np.float32(sigma)
@@ -60,7 +57,7 @@ def salt_and_pepper(images: np.ndarray, amount: float, seed: int) -> np.ndarray:
     Args:
         images: float32 (N, H, W, C) in [0, 1].
         amount: Chance of each pixel.
-        seed: Of the noise.
+        seed: Seed of the noise.
     """
     random = np.random.Generator(np.random.Philox(key=seed))
     chance = random.random((*images.shape[:-1], 1), np.float32)
@@ -81,7 +78,7 @@ class RobustnessSettings:
 
     Attributes:
         noises: Name in `NOISES` -> strengths.
-        seeds: Of every noise.
+        seeds: Seeds with which each noise is drawn.
         training_images: How many of the training split, balanced over the classes, the
             gap is measured on.
         attacked_images: How many of the scored split are attacked, balanced likewise.
@@ -164,7 +161,7 @@ def measure_robustness(
     """Everything this program measures, as JSON data.
 
     Args:
-        models: Of the stages, in order.
+        models: Networks of the stages, in order.
         data: What `training.data.image_sources` reads.
         settings: What to measure.
         scratch: The network to compare the last one with.

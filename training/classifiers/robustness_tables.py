@@ -33,8 +33,8 @@ def read_robustness(path: str | Path) -> dict:
     except (OSError, ValueError, TypeError) as error:
         reason = str(error)
     raise TrainingError(
-        f"'{path}' is no file of training.classifiers.robustness ({reason}). Make it "
-        "with python -m training.classifiers.robustness."
+        f"'{path}' was not written by training.classifiers.robustness ({reason}). Make "
+        "it with python -m training.classifiers.robustness."
     )
 
 

@@ -5,7 +5,6 @@ one record per source: name, group, licence, frames read and kept, clips, divisi
 cause, and the error where it could not be read. A damaged source costs only itself.
 """
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,8 +18,6 @@ from training.data.segments import Segmenter, SegmentSettings
 from training.data.sources import Source
 from training.evaluation.clips import downscale_factor
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 
 def convert_unit(
     path: str,
@@ -32,7 +29,7 @@ def convert_unit(
     """Writes the shard ``path`` from ``sources``; returns one record per source.
 
     Args:
-        path: Of the ``.tfrecord``.
+        path: Path of the ``.tfrecord`` file.
         sources: In order.
         downscale: "auto" or a whole number; the sources' own factors come first.
         codec: A key of `training.data.shards.CODECS`.

@@ -115,7 +115,7 @@ def read_cifar(path: Path, split: str, size: int | None) -> LabelledImages:
             ) from error
         if len(data) % record:
             raise TrainingError(
-                f"'{path / name}' has {len(data)} bytes, which is no multiple of "
+                f"'{path / name}' has {len(data)} bytes, which is not a multiple of "
                 f"{record}; it is cut off or not CIFAR-10's binary version."
             )
         parts.append(data.reshape(-1, record))
@@ -203,8 +203,8 @@ def _annotations(path: Path) -> list[tuple[str, str]]:
     rows = [line.split("\t") for line in _bytes_of(file).decode("utf-8").splitlines()]
     if any(len(row) < 2 for row in rows):
         raise TrainingError(
-            f"'{file}' is no list of TinyImageNet: expected a file's name and a class "
-            "in every line, divided by tabs."
+            f"'{file}' is not one of TinyImageNet's lists: expected a file's name and "
+            "a class in every line, separated by tabs."
         )
     return [(row[0], row[1].strip()) for row in rows]
 

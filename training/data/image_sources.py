@@ -75,7 +75,7 @@ def _source_of(path: Path) -> ImageSource:
         if source.recognises(path):
             return source
     raise TrainingError(
-        f"'{path}' is no layout of labelled images that is known "
+        f"'{path}' is not a known layout of labelled images "
         f"({', '.join(SOURCES)}): expected a .npz file with train_jpeg, train_offsets "
         "and train_labels, CIFAR-10's binary files, TinyImageNet's folder, or "
         "train/CLASS/ and val/CLASS/ with image files."

@@ -20,7 +20,7 @@ class BatchShape:
 
     Attributes:
         global_batch: G, samples of one step on all replicas together.
-        replicas: On all workers together.
+        replicas: Number of replicas on all workers together.
         workers: W.
     """
 

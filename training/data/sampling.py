@@ -86,7 +86,7 @@ class Sampler:
     Args:
         cache: The clips.
         settings: How samples are drawn.
-        seed: Of everything random.
+        seed: Seed of everything random.
         fraction: Share of the clips that is used; smaller shares are subsets of larger
             ones and take evenly from all groups.
 

@@ -39,7 +39,7 @@ class StoredClip:
 
     Attributes:
         frames: L encoded images.
-        height, width: Of each frame.
+        height, width: Size of each frame in pixels.
         start: Number of its first frame in the source.
         motion: Mean motion, pixels per frame.
         source: Name of the source.
@@ -98,7 +98,7 @@ def write_shard(path: Path, records: Iterator[bytes], describe) -> None:
     """Writes a shard and then its JSON.
 
     Args:
-        path: Of the ``.tfrecord``.
+        path: Path of the ``.tfrecord`` file.
         records: Serialised clips; consumed while writing.
         describe: Called when all are written; gives the JSON's content.
     """

@@ -35,7 +35,7 @@ class Source:
         name: Its path below the root, unique in the data set.
         path: Where it is.
         group: What it belongs to; nested subsets take evenly from all groups.
-        licence: As the manifest states it, or "".
+        licence: The licence in the manifest's words, or "".
         downscale: Factor the manifest suggests; None: decided by the settings.
         cuts: Frames that open a new scene, beside those the detector finds.
     """

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def nested_order(groups: Sequence, seed: int) -> np.ndarray:
+def nested_order(groups: Sequence | np.ndarray, seed: int) -> np.ndarray:
     """An order of the items ``0 .. len(groups) - 1`` whose beginnings are balanced.
 
     Args:
         groups: What each item belongs to; any values that can be compared.
-        seed: Of the order within a group, and of ties between groups.
+        seed: Seed of the order within a group, and of ties between groups.
 
     Returns:
         int64 permutation. Among its first n items, a group with m of all N items has

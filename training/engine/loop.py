@@ -22,6 +22,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from rich.console import Console
 
 from training.data.pipeline import BatchShape, make_dataset
 from training.engine.networks import save_model
@@ -32,6 +33,7 @@ from training.engine.strategies import worker_place
 from training.errors import TrainingError
 from training.runs.logs import RunLogs, read_csv
 from training.stages.recipe import Recipe, Stage
+from training.tasks.task import Lesson, Sampler, Validator
 
 
 class Stopped(Exception):  # noqa: N818  not an error
@@ -64,23 +66,23 @@ class StageRun:
 
     Attributes:
         recipe, stage: What to do.
-        task: Gives the losses: the stage's, or that with its teachers.
-        folder: Of the stage.
-        sample: n -> sample.
+        task: Computes the losses: the stage's task, or that with its teachers.
+        folder: Folder of the stage.
+        sample: Sample number -> sample.
         validator: Scores a network, or None.
-        strategy: Where.
+        strategy: Where steps are computed.
         kept: A float32 network of the same shape, for the averaged weights.
         macs_before: Multiply-adds of the training before this stage.
-        macs_per_sample: Of one training sample, forwards and backwards.
-        teacher_macs_per_sample: Of its teachers, forwards.
+        macs_per_sample: Multiply-adds of training on one sample: forward and backward.
+        teacher_macs_per_sample: Multiply-adds of its teachers' forward passes.
     """
 
     recipe: Recipe
     stage: Stage
-    task: object
+    task: Lesson
     folder: Path
-    sample: object
-    validator: object
+    sample: Sampler
+    validator: Validator | None
     strategy: tf.distribute.Strategy
     kept: keras.Model
     macs_before: float
@@ -93,7 +95,9 @@ class StageRun:
         return self.macs_before + step * self.recipe.batch_size * each
 
 
-def run_stage(run: StageRun, state: TrainState, stop: StopRequest, console) -> None:
+def run_stage(
+    run: StageRun, state: TrainState, stop: StopRequest, console: Console | None
+) -> None:
     """Trains ``state`` to the end of the stage.
 
     Args:
@@ -196,7 +200,7 @@ class _Losses:
             )
         self.seen.append(values)
         if step % self.log_every == 0:
-            means = {k: np.mean([v[k] for v in self.seen]) for k in values}
+            means = {k: float(np.mean([v[k] for v in self.seen])) for k in values}
             rate = float(self.state.optimizer.learning_rate)
             self.logs.training(step, {**means, "learning_rate": rate})
             self.seen = []

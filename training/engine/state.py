@@ -20,21 +20,23 @@ import tensorflow as tf
 from keras import ops
 
 from keras_megan.files import sync_file, sync_folder
+from training.engine.muon import Muon
 from training.errors import TrainingError, saving
 from training.stages.recipe import Recipe, Stage
 from training.stages.sparsity import Masks
 
 _PREFIX = "step"
+OPTIMIZERS = {"adam": keras.optimizers.Adam, "muon": Muon}
 
 
 def make_optimizer(
     recipe: Recipe, stage: Stage, steps_before: int = 0
 ) -> keras.optimizers.Optimizer:
-    """Adam with a linear warm-up and a cosine decay over the stage.
+    """The recipe's optimizer with a linear warm-up and a cosine decay over the stage.
 
     Args:
-        recipe: Its constants.
-        stage: Its learning rates.
+        recipe: Gives the constants.
+        stage: Gives the learning rates.
         steps_before: Steps that the optimizer has done in the stages before, where it
             carries over.
     """
@@ -45,11 +47,16 @@ def make_optimizer(
         stage.final_learning_rate,
         steps_before,
     )
-    options = {"learning_rate": schedule, "beta_2": recipe.beta_2}
-    if recipe.weight_decay:
-        optimizer = keras.optimizers.AdamW(weight_decay=recipe.weight_decay, **options)
-    else:
-        optimizer = keras.optimizers.Adam(**options)
+    if recipe.optimizer not in OPTIMIZERS:
+        raise TrainingError(
+            f"The recipe's optimizer must be one of {', '.join(OPTIMIZERS)}; received "
+            f"{recipe.optimizer!r}."
+        )
+    optimizer = OPTIMIZERS[recipe.optimizer](
+        learning_rate=schedule,
+        beta_2=recipe.beta_2,
+        weight_decay=recipe.weight_decay or None,
+    )
     if recipe.mixed_precision:
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     return optimizer
@@ -60,8 +67,8 @@ class StageSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
     Args:
         peak: Learning rate after the warm-up.
-        steps: Of the stage, warm-up included.
-        warmup: Steps of it.
+        steps: Steps of the stage, warm-up included.
+        warmup: Steps of the warm-up.
         end: Final learning rate as a share of the peak.
         offset: Value of the optimizer's counter as the stage begins.
     """
@@ -96,7 +103,7 @@ class TrainState:
     Args:
         model: The network, built.
         optimizer: Not built yet, or built for the network's variables.
-        ema_decay: Of the averaged weights. In step n it is at most (1 + n) / (10 + n),
+        ema_decay: Decay of the averaged weights; in step n at most (1 + n) / (10 + n),
             so that the average forgets the initial weights.
 
     Attributes:
@@ -179,7 +186,7 @@ class Checkpoints:
         with saving(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         self.keep = keep
-        self.manager = None
+        self.manager: tf.train.CheckpointManager | None = None
 
     @staticmethod
     def exist(folder: Path) -> bool:

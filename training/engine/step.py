@@ -18,12 +18,13 @@ import tensorflow as tf
 from training.engine.state import TrainState
 from training.errors import TrainingError
 from training.stages.recipe import Recipe, Stage
+from training.tasks.task import Lesson
 
 
 def make_step(
     strategy: tf.distribute.Strategy,
     state: TrainState,
-    task,
+    task: Lesson,
     recipe: Recipe,
     stage: Stage,
 ) -> Callable:
@@ -32,9 +33,9 @@ def make_step(
     Args:
         strategy: Where it is computed.
         state: What it changes.
-        task: Gives the losses.
-        recipe: Batch size, clipping, compilation.
-        stage: Its steps are what the task's schedules run over.
+        task: Computes the losses.
+        recipe: Gives batch size, clipping and compilation.
+        stage: The task's schedules run over its steps.
 
     Returns:
         Function (batch, stop) -> dict of scalars, means over the global batch, with

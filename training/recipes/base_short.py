@@ -11,13 +11,14 @@ import dataclasses
 
 from training.data.sampling import SamplingSettings
 from training.recipes.base_vimeo import RECIPE as WHOLE
+from training.recipes.base_vimeo import TASK
 from training.stages.recipe import Stage
 
 RECIPE = dataclasses.replace(
     WHOLE,
     name="base_short",
     task=dataclasses.replace(
-        WHOLE.task, sampling=SamplingSettings(crop=64), validation_frames=9
+        TASK, sampling=SamplingSettings(crop=64), validation_frames=9
     ),
     stages=(Stage("all", 420, 6e-4, warmup_steps=40),),
     batch_size=8,

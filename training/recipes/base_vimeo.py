@@ -19,22 +19,24 @@ from training.tasks.video import VideoTask
 
 
 def build():
-    """The network of the preset, with fresh weights."""
-    return MEGAN.from_preset("megan_base", load_weights=False)
+    """The network of the paper's size: 64 channels, deformable alignment."""
+    return MEGAN(name="megan_base")
 
+
+TASK = VideoTask(
+    sampling=SamplingSettings(
+        crop=128,
+        strides=((1, 1.0),),
+        candidate_share=0.0,
+        most_per_group=None,
+    ),
+    validation_frames=None,
+    validation_downscale="1",
+)
 
 RECIPE = Recipe(
     name="base_vimeo",
-    task=VideoTask(
-        sampling=SamplingSettings(
-            crop=128,
-            strides=((1, 1.0),),
-            candidate_share=0.0,
-            most_per_group=None,
-        ),
-        validation_frames=None,
-        validation_downscale="1",
-    ),
+    task=TASK,
     model=build,
     stages=(Stage(name="all", steps=600_000, learning_rate=4e-4, warmup_steps=2000),),
     batch_size=24,

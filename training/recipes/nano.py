@@ -1,4 +1,4 @@
-"""megan_nano: megan_edge pruned in two steps to its budget, with training in between.
+"""megan_nano: megan_mobile pruned in two steps to its budget, with training in between.
 
     lean    the features that run through the whole network from 48 to 32, the insides
             of the blocks pruned to 60 % of the multiply-adds (13.9 G), trained
@@ -9,20 +9,33 @@ GMAC: multiply-adds for 4 -> 7 frames at 112x64. Channels are kept in multiples 
 AVX-512 compute 32 output channels at a time, and 40 cost them as much as 64.
 ``stages.json`` tells what each step cost: the first score of a stage is the reference
 minus what pruning took away, the last what training gave back. Needs the trained
-weights of the preset megan_edge.
+weights of the preset megan_mobile.
 """
 
-from training.recipes.finetune import TASK, build
+from keras_megan.megan import MEGAN
+from training.recipes.finetune import TASK
 from training.stages.changes import prune
 from training.stages.recipe import Recipe, Stage
 
-#: Where multiply-adds are counted: 4 frames of 112x64; megan_edge has 23.24 G there.
+
+def build():
+    """The trained megan_mobile."""
+    return MEGAN.from_preset("megan_mobile")
+
+
+#: Where multiply-adds are counted: 4 frames of 112x64; megan_mobile has 23.24 G there.
 FRAMES = (4, 64, 112, 3)
 FEATURES = "extract"
 #: What estimates motion keeps its channels: a twentieth of the cost, and all depends on
 #: it. (Names in the network after its first pruning.)
 KEPT = (FEATURES, "embed", "conv_1_0", "conv_2_0", "conv_3_0")
 KEPT += ("coarse_0", "coarse_1", "coarse_2", "fine_0", "fine_1")
+INSIDES = {
+    "input_shape": FRAMES,
+    "keep": KEPT,
+    "importance": "filter_norm",
+    "scope": "local",
+}
 
 RECIPE = Recipe(
     name="nano",
@@ -35,19 +48,19 @@ RECIPE = Recipe(
             7e-4,
             changes=(
                 prune(widths={FEATURES: 32}),
-                prune(macs=13.94e9, input_shape=FRAMES, round_to=8, keep=KEPT),
+                prune(macs=13.94e9, round_to=8, **INSIDES),
             ),
         ),
         Stage(
             "nano",
             1500,
             7e-4,
-            changes=(prune(macs=8e9, input_shape=FRAMES, round_to=4, keep=KEPT),),
+            changes=(prune(macs=8e9, round_to=4, **INSIDES),),
         ),
     ),
     batch_size=8,
     ema_decay=0.998,
     cpu_bfloat16=True,
     validate_every=500,
-    expected="lean within 0.15 dB of megan_edge, nano within 0.5 dB",
+    expected="lean within 0.15 dB of megan_mobile, nano within 0.5 dB",
 )

@@ -21,7 +21,7 @@ _PACKAGES = ("tensorflow", "keras", "numpy", "opencv-python-headless")
 
 
 def begin_run(recipe: Recipe, out: Path) -> None:
-    """Makes the folder the recipe's, or checks that it is.
+    """Claims a folder for a recipe, or checks that it belongs to it.
 
     Raises:
         TrainingError: If another recipe has run there, or it cannot be written.
@@ -33,7 +33,7 @@ def begin_run(recipe: Recipe, out: Path) -> None:
             found = json.loads(path.read_text(encoding="utf-8"))["recipe"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TrainingError(
-                f"'{path}' is no run's config ({error}). Choose another --out."
+                f"'{path}' is not a run's config ({error}). Choose another --out."
             ) from error
         differing = sorted(set(_differences(found, document)))
         if differing:
@@ -75,9 +75,9 @@ def sum_up(recipe: Recipe, out: Path, number: int, run) -> None:
     """Writes a finished stage into ``stages.json``.
 
     Args:
-        recipe: Of the run.
-        out: Its folder.
-        number: Of the stage.
+        recipe: The run's recipe.
+        out: The run's folder.
+        number: Number of the stage.
         run: The `training.engine.loop.StageRun`.
     """
     path, stage = out / "stages.json", run.stage

@@ -10,6 +10,7 @@ numbers and strips of low resolution, output and truth.
 import csv
 import io
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -68,9 +69,9 @@ class RunLogs:
     """All logs of one stage.
 
     Args:
-        folder: Of the stage.
+        folder: Folder of the stage.
         title: For the terminal.
-        first_step, last_step: Of what is still to do.
+        first_step, last_step: The steps that are still to do.
         samples_per_step: The global batch.
         console: The terminal; None: silent, writes nothing (workers but the chief).
     """
@@ -148,10 +149,10 @@ class RunLogs:
                 tf.summary.scalar(f"validation/{name}", value)
         numbers = " ".join(f"{name} {value:.4f}" for name, value in scores.items())
         self.line(f"{self.title} {step}/{self.last_step} validation: {numbers}")
-        # Validation is no training: its time must not count as such.
+        # Validation is not training: its time must not count as such.
         self.timed = (time.monotonic(), step)
 
-    def strips(self, step: int, pictures: dict[str, np.ndarray]) -> None:
+    def strips(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
         """uint8 pictures (H, W, 3) for TensorBoard."""
         if self.console is None:
             return

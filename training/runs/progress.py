@@ -18,7 +18,7 @@ def counted_progress(console: Console | None, counted: str, last: str = "left"):
     """A bar that counts, with the time gone and the time left.
 
     Args:
-        console: Where it is drawn; rich leaves it out where there is no terminal.
+        console: Where it is drawn; rich leaves it out without a terminal.
         counted: What is counted, such as ``"windows,"``; may name a task's fields, as
             in ``"steps, {task.fields[rate]:.1f} samples/s,"``.
         last: What stands behind the time left, likewise.

@@ -63,15 +63,15 @@ def check_optimizers(recipe: Recipe) -> None:
 
 
 def check_teachers(recipe: Recipe) -> None:
-    """Who teaches a stage has been trained before."""
-    trained = []
+    """The teachers of a stage are trained before it."""
+    trained: list[str] = []
     for stage in recipe.stages:
         for name in stage.teaching.stages if stage.teaching else ():
             if name not in trained:
                 raise TrainingError(
                     f"Stage '{stage.name}' of recipe '{recipe.name}' is taught by "
                     f"'{name}'; expected a stage before it: "
-                    f"{', '.join(trained) or 'there is none'}."
+                    f"{', '.join(trained) or 'the first stage has none'}."
                 )
         trained.append(stage.name)
 
@@ -90,7 +90,7 @@ def check_networks(recipe: Recipe) -> None:
             ):
                 return
             try:
-                model = change.plan(model, _no_data).apply()
+                model = change.apply(model, _no_data).model
             except TrainingError as error:
                 raise TrainingError(
                     f"Stage '{stage.name}' of recipe '{recipe.name}' cannot begin: "
@@ -107,4 +107,4 @@ def _shrinks(stage, how: str) -> TrainingError:
 
 
 def _no_data():
-    raise TrainingError("This change looks at data, which there is none of yet.")
+    raise TrainingError("This change looks at data, which is not loaded yet.")

@@ -22,6 +22,6 @@ def training_macs(model: keras.Model, sample_shape: tuple[int, ...]) -> float:
 
     Args:
         model: The network.
-        sample_shape: Of one input, without the batch axis.
+        sample_shape: Shape of one input, without the batch axis.
     """
     return PASSES * float(count_macs(model, tuple(sample_shape)))

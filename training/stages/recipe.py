@@ -14,9 +14,17 @@ import json
 import runpy
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+import keras
 
 from training.errors import TrainingError
+from training.tasks.task import Task
+
+if TYPE_CHECKING:  # these import `Stage` or load TensorFlow
+    from training.stages.changes import Change
+    from training.stages.sparsity import Sparsity
+    from training.stages.teaching import Teaching
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,22 +32,24 @@ class Stage:
     """One stretch of training.
 
     Attributes:
-        name: For folders and figures.
+        name: Name in folders and figures.
         steps: Optimizer steps.
-        learning_rate: At the peak, after the warm-up.
+        learning_rate: Learning rate at the peak, after the warm-up.
         fraction: Share of the data; shares are nested.
-        changes: What is done to the network before: growth and pruning steps of
+        changes: What is done to the network first: steps of growth and pruning from
             `training.stages.changes`, in order.
         carry_optimizer: Whether the optimizer's moments go through those changes;
             otherwise it starts anew.
-        warmup_steps: Of linear increase from zero.
-        final_learning_rate: At the end of the cosine, as a share of the peak.
-        task: Draws samples and gives losses in this stage instead of the recipe's, for
-            example larger crops; data and scores stay the recipe's.
+        warmup_steps: Steps in which the learning rate rises linearly from zero.
+        final_learning_rate: Learning rate at the end of the cosine, as a share of the
+            peak.
+        task: The task that draws samples and computes losses in this stage instead of
+            the recipe's, for example on larger crops; data and scores stay the
+            recipe's.
         sparsity: A `training.stages.sparsity.Sparsity`: weights that become zero in
-            this stage and stay it to its end. None: none.
+            this stage and stay zero. None: the network stays dense.
         teaching: A `training.stages.teaching.Teaching`: networks of earlier stages
-            whose judgement this one learns, too. None: none.
+            whose judgement this one also learns. None: there are no teachers.
         layers: Names of the network's layers that learn in this stage while all others
             stay as they are. Empty: all layers learn.
     """
@@ -48,13 +58,13 @@ class Stage:
     steps: int
     learning_rate: float
     fraction: float = 1.0
-    changes: tuple[Any, ...] = ()
+    changes: tuple["Change", ...] = ()
     carry_optimizer: bool = False
     warmup_steps: int = 100
     final_learning_rate: float = 0.01
-    task: Any = None
-    sparsity: Any = None
-    teaching: Any = None
+    task: Task | None = None
+    sparsity: "Sparsity | None" = None
+    teaching: "Teaching | None" = None
     layers: tuple[str, ...] = ()
 
     def __post_init__(self):
@@ -71,31 +81,33 @@ class Recipe:
     """Everything that decides what a run learns.
 
     Attributes:
-        name: Of the recipe.
-        task: Data, loss and scores; an object of `training.tasks`.
+        name: Name of the recipe.
+        task: Data, losses and scores; a `training.tasks.task.Task`.
         model: Function without arguments that builds the first stage's network.
-        stages: In order.
+        stages: The stages, in order.
         batch_size: Samples of one step, on all devices together.
-        seed: Of initial weights, samples and subsets.
-        beta_2: Adam's second decay.
-        weight_decay: Of AdamW; 0: Adam.
-        ema_decay: Of the averaged weights, which are what is scored and kept.
+        seed: Seed of initial weights, samples and subsets.
+        optimizer: "adam", or "muon"; see `training.engine.muon`.
+        beta_2: Adam's second decay rate.
+        weight_decay: Weight decay of AdamW; 0: Adam.
+        ema_decay: Decay of the averaged weights, which are scored and kept.
         clip_norm: Gradients are scaled down to this global norm; None: never.
         mixed_precision: Compute in float16 with loss scaling.
         cpu_bfloat16: Convolve in bfloat16 on CPUs that can; see
         `training.engine.precision`.
         xla: "auto": on a GPU without a strategy; "on"; "off".
-        log_every, validate_every, save_every: In steps.
-        keep: Checkpoints kept.
+        log_every, validate_every, save_every: Numbers of steps.
+        keep: Number of checkpoints kept.
         expected: The result this recipe is expected to reach, for its readers.
     """
 
     name: str
-    task: Any
-    model: Callable[[], Any]
+    task: Task
+    model: Callable[[], keras.Model]
     stages: tuple[Stage, ...]
     batch_size: int = 8
     seed: int = 0
+    optimizer: str = "adam"
     beta_2: float = 0.99
     weight_decay: float = 0.0
     ema_decay: float = 0.999
@@ -125,8 +137,8 @@ class Recipe:
                     f"{name} must be >= 1; received {getattr(self, name)}."
                 )
 
-    def task_of(self, stage: Stage) -> Any:
-        """What draws a stage's samples and gives its losses."""
+    def task_of(self, stage: Stage) -> Task:
+        """Returns what draws a stage's samples and computes its losses."""
         return stage.task or self.task
 
     def document(self) -> dict:
@@ -160,24 +172,41 @@ def _by_name(value):
 
 
 def load_recipe(path: str | Path) -> Recipe:
-    """Runs a recipe file and returns its ``RECIPE``.
+    """Runs a recipe file and returns its recipe.
 
     A recipe is a program: run only files you trust.
 
+    Args:
+        path: A Python file that defines ``RECIPE``; or ``FILE:NAME`` for one that
+            defines ``RECIPES``, a dict of several.
+
     Raises:
-        TrainingError: If the file cannot be run or defines no ``RECIPE``.
+        TrainingError: If the file cannot be run or does not define such a recipe.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise TrainingError(f"There is no recipe '{path}'; expected a Python file.")
+    file, _, name = str(path).rpartition(":") if ":" in str(path) else (path, "", "")
+    if not Path(file).is_file():
+        raise TrainingError(
+            f"The recipe '{file}' does not exist; expected a Python file."
+        )
     try:
-        recipe = runpy.run_path(str(path)).get("RECIPE")
+        defined = runpy.run_path(str(file))
     except TrainingError:
         raise
     except Exception as error:
         raise TrainingError(
-            f"The recipe '{path}' failed: {type(error).__name__}: {error}"
+            f"The recipe '{file}' failed: {type(error).__name__}: {error}"
         ) from error
+    several = defined.get("RECIPES")
+    if name or (several and "RECIPE" not in defined):
+        if not several or name not in several:
+            raise TrainingError(
+                f"Expected '{file}:NAME' with NAME one of "
+                f"{', '.join(several or ['(it defines no RECIPES)'])}; received "
+                f"'{path}'."
+            )
+        recipe = several[name]
+    else:
+        recipe = defined.get("RECIPE")
     if not isinstance(recipe, Recipe):
         raise TrainingError(
             f"The recipe '{path}' must define RECIPE, a training.stages.recipe.Recipe; "

@@ -14,7 +14,7 @@ pays where a runtime or a compressed download makes use of zeros.
 ``2:4`` keeps at most 2 of 4 consecutive weights along the input axis, as sparse tensor
 cores read them (Mishra et al., 2021, arXiv:2104.08378): axis 2 of a convolution's
 kernel (height, width, in, out), axis 0 of a dense one's (in, out). Where the number of
-inputs is no multiple of 4, the last group is shorter and keeps at most 2 as well.
+inputs is not a multiple of 4, the last group is shorter and also keeps at most 2.
 
 Masks and schedules are computed by the core of tensorflow-model-optimization; its Keras
 wrappers work on Keras 2 only and are not used.
@@ -163,7 +163,7 @@ class Masks:
         sparsity: What is wanted.
         model: The network.
         averages: The averaged weights, one for each trainable variable of the network.
-        steps: Of the stage.
+        steps: Steps of the stage.
 
     Attributes:
         variables: The masks, float32, one per kernel, in its shape.

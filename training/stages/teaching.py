@@ -20,16 +20,18 @@ import keras
 from keras import ops
 
 from training.errors import TrainingError
+from training.tasks.task import Lesson
 
 
 @dataclass(frozen=True)
 class Teaching:
-    """Who teaches a stage, and how much it listens.
+    """Which networks teach a stage, and how much they count.
 
     Attributes:
         stages: Names of earlier stages; their kept networks teach.
-        temperature: T: the higher, the more the unlikely classes count.
-        share: Of the loss, above 0 and at most 1; the rest is the task's own.
+        temperature: T; the higher it is, the more unlikely classes count.
+        share: The teachers' share of the loss, above 0 and at most 1; the rest is the
+            task's own.
     """
 
     stages: tuple[str, ...]
@@ -49,16 +51,18 @@ class TaughtTask:
     """A task with classes whose loss listens to teachers.
 
     Args:
-        task: Gives the labels' loss; its network gives logits (B, classes).
+        task: Computes the labels' loss; its network returns logits (B, classes).
         teaching: How much the teachers count.
         teachers: Networks of the same inputs and classes.
     """
 
-    def __init__(self, task, teaching: Teaching, teachers: Sequence[keras.Model]):
+    def __init__(
+        self, task: Lesson, teaching: Teaching, teachers: Sequence[keras.Model]
+    ):
         self.task, self.teaching, self.teachers = task, teaching, tuple(teachers)
 
     def with_auxiliary(self, model: keras.Model) -> keras.Model:
-        """As the task's; see `training.tasks`.
+        """Returns the task's network, after checking the teachers.
 
         Raises:
             TrainingError: If a teacher's outputs are not logits of the same classes.

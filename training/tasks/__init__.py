@@ -1,1 +1,1 @@
-"""What is learned: data, loss and scores. The loop knows nothing else of a task."""
+"""What is learned: data, losses and scores; `task.Task` is what the loop asks for."""

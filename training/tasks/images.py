@@ -32,9 +32,9 @@ class ImageTask:
         size: Side of the images in pixels.
         shift: Largest random shift, in pixels.
         flip: Whether images are mirrored, by half.
-        label_smoothing: Of the cross-entropy.
+        label_smoothing: Label smoothing of the cross-entropy.
         validation_batch: Images scored at once.
-        images: Of the training split, how many there are to train on, balanced over the
+        images: Number of images of the training split to use, balanced over the
             classes; None: all. Fractions of stages are fractions of these.
     """
 
@@ -160,7 +160,7 @@ class ImageValidator:
         return {"accuracy": right / count, "cross_entropy": entropy / count}
 
     def strips(self, model: keras.Model) -> dict[str, np.ndarray]:
-        """No pictures."""
+        """Returns no pictures."""
         return {}
 
 

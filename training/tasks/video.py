@@ -30,6 +30,7 @@ import numpy as np
 from keras import ops
 
 from keras_megan.imaging.find import find_clips
+from keras_megan.layers import OcclusionBlend, SampleBothSides
 from keras_megan.losses import Charbonnier
 from training.data.cache import ClipCache
 from training.data.sampling import Sampler, SamplingSettings
@@ -53,14 +54,15 @@ class VideoTask:
 
     Attributes:
         sampling: How samples are drawn.
-        pixel_weight: Of the output's Charbonnier; 0: the motion field alone is trained
+        pixel_weight: Weight of the output's loss; 0: only the motion field is trained
             (name its layer in `Stage.layers`).
-        motion_weight: Of the photometric term at the beginning of each stage; 0 leaves
-            it out.
-        final_motion_weight: At the stage's end; in between it falls linearly.
-        flow_weight: Of the distance, in pixels, between the motion field and that of
-            `training.data.teacher`; 0 leaves it out.
-        charbonnier: epsilon squared.
+        motion_weight: Weight of the photometric term at the beginning of each stage; 0
+            leaves it out.
+        final_motion_weight: That weight at the stage's end; in between it changes
+            linearly.
+        flow_weight: Weight of the distance, in pixels, between the motion field and
+            that of `training.data.teacher`; 0 leaves it out.
+        charbonnier: Epsilon squared of the Charbonnier loss.
         validation_frames: Frames used of each validation clip, from its beginning.
         validation_downscale: "auto", "1" or "2"; see `training.evaluate`.
     """
@@ -158,6 +160,8 @@ class VideoTask:
 
 def _moved_frames(model: keras.Model):
     """The moved frames that the network itself makes on its way to the output."""
+    if _moves_large_frames(model):
+        return _motion_alone(model)["moved"]
     try:
         return model.get_layer(MOTION_LAYER).input[1]
     except (ValueError, TypeError, IndexError) as error:
@@ -169,6 +173,8 @@ def _moved_frames(model: keras.Model):
 
 def _motion_alone(model: keras.Model) -> dict:
     """Flow and moved frames of a network, without the features that move along."""
+    if _moves_large_frames(model):
+        return _motion_of_small_frames(model)
     try:
         layer = model.get_layer(MOTION_FIELD)
         flow, moved = layer.branch.motion_alone(*layer.input)
@@ -178,6 +184,24 @@ def _motion_alone(model: keras.Model) -> dict:
             f"alignment='window' and its layer '{MOTION_FIELD}'; this network has none."
         ) from error
     return {"flow": flow, "moved": moved}
+
+
+def _moves_large_frames(model: keras.Model) -> bool:
+    return bool((getattr(model, "config", None) or {}).get("still_blocks"))
+
+
+def _motion_of_small_frames(model: keras.Model) -> dict:
+    """The same for a network that moves large frames: there small ones only teach."""
+    layer = {entry.name: entry for entry in model.layers}
+    images = layer["pad"](layer["fold"](model.input))
+    features = images
+    for name in (name for name in layer if name.startswith("extract")):
+        features = layer[name](features)
+    motion = layer["motion"]
+    flow, logits, _ = motion(features, images)
+    sides = layer["left"](images), layer["right"](images)
+    moved = SampleBothSides(motion.reach)(*sides, flow)
+    return {"flow": flow, "moved": OcclusionBlend()(*moved, logits, flow)}
 
 
 def _distance(truth, flow):
@@ -195,7 +219,7 @@ class ClipValidator:
 
     Args:
         task: What and how.
-        folder: Of clips.
+        folder: Folder of clips.
 
     Raises:
         VideoError: If there are none or one is too short.

@@ -10,7 +10,8 @@ own:
     print(graph)                    # one line per group: size, and what follows it
     graph.width("conv3")            # the layout of one layer's width
 
-Nothing is assumed of an unknown operation: it is an error that names it.
+Nothing is assumed of an operation without a rule, or of a layer that cannot be laid
+out: it is kept as it is, and the axes that it touches are frozen. `fixed` says which.
 """
 
 import difflib
@@ -19,29 +20,34 @@ import math
 
 import keras
 
-from keras_megan.net2net.channels.layout import Layout
+from keras_megan.net2net.channels.layout import Layout, unify
 from keras_megan.net2net.channels.roles import Follow, reads, writes
+from keras_megan.net2net.channels.sizes import shape_under
+from keras_megan.net2net.channels.whole import (
+    settle_regions,
+    settle_shared_variables,
+)
+from keras_megan.net2net.errors import Net2NetError
 from keras_megan.net2net.rules.activations import has_known_activation
 from keras_megan.net2net.rules.base import RULES, Site, as_outputs, is_linear
-from keras_megan.net2net.tracing import graph as graph_lib
+from keras_megan.net2net.tracing import calls as calls_lib
 from keras_megan.net2net.tracing.graph import trace
 from keras_megan.net2net.tracing.inputs import known_shapes
 
+#: What a rule raises where a call uses its operation in a way it does not expect.
+_UNFITTING = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
-class UnknownOperationError(ValueError):
+
+class UnknownOperationError(Net2NetError):
     """An operation of the model has no rule."""
 
 
-class UnknownLayerError(ValueError):
+class UnknownLayerError(Net2NetError):
     """A layer was named that the model does not have, or that has no width."""
 
 
-class SharedVariableError(ValueError):
-    """A variable belongs to several layers, which rewriting would separate."""
-
-
 def is_primitive(layer):
-    """Returns whether a layer is kept whole: it has a rule that covers it."""
+    """Returns whether a layer is one call: it has a rule that covers it."""
     return layer in RULES and has_known_activation(layer)
 
 
@@ -53,6 +59,7 @@ class ChannelGraph:
         input_shape: Shape without the batch axis (or list or dict of them), only needed
             for a subclassed model that does not know its inputs.
         count: Whether all sizes must be known, to count multiply-adds.
+        strict: Whether to raise an error instead of keeping something as it is.
 
     Attributes:
         graph: The flat `keras_megan.net2net.tracing.graph.Graph`.
@@ -61,26 +68,31 @@ class ChannelGraph:
         players: Dict from the name of a call to the function that replays it.
         inexact: List of (layouts, reason): where leaving out channels is not the same
             as masking them.
+        alike: List of layouts whose copies must stay copies: all of them are heard,
+            whatever their shares.
+        fixed: Dict from what stays as it is to the reason.
 
     Raises:
-        UnknownOperationError: If an operation has no rule.
+        UnknownOperationError: If an operation has no rule, with `strict`.
         SharedVariableError: If two layers own the same variable.
         keras_megan.net2net.tracing.graph.TraceError: If the model cannot be laid out.
     """
 
-    def __init__(self, model, input_shape=None, count=False):
+    def __init__(self, model, input_shape=None, count=False, strict=False):
         self.model = model
         if count and input_shape is None:
             input_shape = known_shapes(model)
-        self.graph = trace(model, is_primitive, input_shape)
+        self.graph = trace(model, is_primitive, input_shape, whole_sizes=count)
         self.follows = {}
         self.layouts = {}
         self.players = {}
         self.inexact = []
         self.copies_only = []
+        self.alike = []
+        self.fixed = {}
         self.constant_roles = {}
+        self._strict = strict
         self._sources = {}
-        self._refuse_shared_variables()
         for tensor, name in zip(
             keras.tree.flatten(self.graph.inputs), self.graph.input_names, strict=True
         ):
@@ -90,34 +102,25 @@ class ChannelGraph:
             ]
         for call in self.graph.calls:
             self._apply_rule(call)
+        for region in self.graph.regions:
+            self._apply_shadow(region)
+        settle_shared_variables(self)
         self._freeze_outputs()
+        if not count:
+            settle_regions(self)
+        if strict and self.fixed:
+            what, reason = next(iter(self.fixed.items()))
+            raise UnknownOperationError(f"'{what}' stays as it is: {reason}.")
 
     # === Building =====================================================================
-    def _refuse_shared_variables(self):
-        owners = {}
-        for call in self.graph.calls:
-            if not isinstance(call.operation, keras.Layer):
-                continue
-            for variable in call.operation.variables:
-                owner = owners.setdefault(id(variable), call.operation)
-                if owner is not call.operation:
-                    raise SharedVariableError(
-                        f"Variable '{variable.path}' belongs to two layers, "
-                        f"'{owner.name}' and '{call.operation.name}'. Rewriting would "
-                        "separate them; share the layer instead of the variable."
-                    )
-
     def _apply_rule(self, call):
-        if isinstance(call.operation, graph_lib.Source):
+        if isinstance(call.operation, calls_lib.Source):
             self._apply_source(call)
             return
         rule = RULES.find(call.operation)
-        if rule is None:
-            raise UnknownOperationError(
-                f"No rule for the operation {type(call.operation).__name__} at "
-                f"'{call.name}' (inputs {[t.shape for t in call.inputs]}).\n"
-                f"{graph_lib.registration_hint(call.operation)}"
-            )
+        if call.kept is not None or rule is None:
+            self._keep(call)
+            return
         follow = self.follows.setdefault(
             id(call.operation), Follow(call.operation, call.name)
         )
@@ -129,14 +132,22 @@ class ChannelGraph:
         inputs = [self.layouts[id(tensor)] for tensor in tensors]
         site = Site(call, inputs, follow, tensors=tensors)
         site.source_uses = self._source_uses
-        outputs = as_outputs(rule(site))
-        self._check_outputs(call, outputs)
+        try:
+            outputs = as_outputs(rule(site))
+            self._check_outputs(call, outputs)
+        except _UNFITTING as error:
+            for weight in follow.weights.values():
+                for role in weight.roles.values():
+                    role.layout.freeze(f"its rule does not fit (at {call.name})")
+            self._keep(call, f"its rule does not fit this call: {error}")
+            return
         for tensor, layouts in zip(call.outputs, outputs, strict=True):
             self.layouts[id(tensor)] = layouts
         self.inexact += site.inexact
         for tensor, axis in site.read_sources:
             self._read_source(tensor, axis)
         self.copies_only += [(layout, call.name) for layout in site.copies_only]
+        self.alike += site.alike
         if not is_linear(rule):
             self.copies_only += [
                 (layout, call.name)
@@ -147,11 +158,46 @@ class ChannelGraph:
         if site.player is not None:
             self.players[call.name] = site.player
 
+    def _keep(self, call, reason=None):
+        """Keeps a call as it is: nothing that it touches may change."""
+        kind = type(call.operation).__name__
+        if reason is None:
+            reason = call.kept or f"no rule for the operation {kind}"
+        if self._strict:
+            raise UnknownOperationError(
+                f"{reason[0].upper()}{reason[1:]}, at '{call.name}' ({kind}, inputs "
+                f"{[t.shape for t in call.inputs]}).\n"
+                f"{calls_lib.registration_hint(call.operation)}"
+            )
+        self.fixed.setdefault(call.name, f"{kind}: {reason}")
+        self.follows.setdefault(id(call.operation), Follow(call.operation, call.name))
+        why = f"it meets '{call.name}', which stays as it is"
+        for tensor in call.inputs:
+            for layout in self.layouts[id(tensor)]:
+                layout.freeze(why)
+        for tensor in call.outputs:
+            self.layouts[id(tensor)] = [Layout.fixed(x, why) for x in tensor.shape]
+
+    def _apply_shadow(self, region):
+        """Couples the axes of a layer as its training mode needs them."""
+        players, fixed = dict(self.players), dict(self.fixed)
+        for call in region.shadow:
+            self._apply_rule(call)
+        self.players, self.fixed = players, fixed
+        pairs = zip(region.outputs, region.shadow_outputs, strict=False)
+        for one, other in pairs:
+            for a, b in zip(
+                self.layouts[id(one)], self.layouts[id(other)], strict=False
+            ):
+                unify(a, b, region.path)
+
     def _apply_source(self, call):
         source, tensor = call.operation, call.outputs[0]
         layouts = []
         for axis, size in enumerate(tensor.shape):
-            if size == 1:
+            if source.varies:
+                layouts.append(Layout.fixed(size, "a constant depends on a size"))
+            elif size == 1:
                 layouts.append(Layout.fixed(1, "it has one position"))
             else:
                 layouts.append(Layout.new(size, f"{call.name}.axis{axis}"))
@@ -178,7 +224,7 @@ class ChannelGraph:
         sources = {
             id(call.outputs[0]): 0
             for call in self.graph.calls
-            if isinstance(call.operation, graph_lib.Source)
+            if isinstance(call.operation, calls_lib.Source)
         }
         for call in self.graph.calls:
             for tensor in call.inputs:
@@ -303,32 +349,12 @@ def _masks_of(call):
     """The tensors that are passed as masks by name."""
     masks = [value for key, value in call.kwargs.items() if "mask" in key]
     leaves = keras.tree.flatten(masks)
-    return [leaf for leaf in leaves if isinstance(leaf, graph_lib.Tensor)]
+    return [leaf for leaf in leaves if isinstance(leaf, calls_lib.Tensor)]
 
 
 def _suggest(name, known):
     near = difflib.get_close_matches(name, [k for k in known if k], n=3, cutoff=0.5)
     return f" Did you mean {', '.join(map(repr, near))}?" if near else ""
-
-
-def size_under(layout, sizes):
-    """Returns the new number of positions of a layout.
-
-    Args:
-        layout: A `Layout`.
-        sizes: Dict from `Group` to its new number of units; others keep theirs.
-    """
-    if layout.opaque:
-        return None
-    return sum(sizes.get(group, group.size) * inner for group, inner in layout.segments)
-
-
-def shape_under(weight, sizes):
-    """Returns the new shape of a `Weight`'s variable under new group sizes."""
-    shape = list(weight.variable.shape)
-    for axis, role in weight.roles.items():
-        shape[axis] = size_under(role.layout, sizes)
-    return tuple(shape)
 
 
 def parameters_under(graph, sizes):

@@ -25,13 +25,15 @@ import json
 
 import numpy as np
 
+from keras_megan.net2net.errors import Net2NetError
+
 MEAN = -1
 ZERO = -2
 #: What stands for the weight of copies that do not count where it is divided by.
 SILENT = 1e-9
 
 
-class IndexMapError(ValueError):
+class IndexMapError(Net2NetError):
     """An index map that makes no sense."""
 
 

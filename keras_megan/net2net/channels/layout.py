@@ -21,8 +21,10 @@ change any more, and remember why. So a conflict costs freedom, never exactness.
 
 import math
 
+from keras_megan.net2net.errors import Net2NetError
 
-class LayoutError(ValueError):
+
+class LayoutError(Net2NetError):
     """Two axes that must agree do not have the same size."""
 
 

@@ -6,12 +6,13 @@ looked up by its class. A raw operation's class is not public in Keras, so it is
 up by the text ``"ops.<ClassName>"``, for example ``"ops.Reshape"`` or ``"ops.Add"``;
 `operation_key` gives the key of any operation.
 
-A subclass of a known layer that keeps the parent's ``call`` and ``build`` is what its
-parent is, so it inherits the entry; one that overrides either is a different operation
-and does not.
+A subclass of a known layer inherits its entry if it changes nothing of what the layer
+does: see `keras_megan.net2net.channels.faithful`.
 """
 
 import keras
+
+from keras_megan.net2net.channels.faithful import is_faithful
 
 
 def operation_key(operation):
@@ -73,14 +74,14 @@ class OperationRegistry:
     def find(self, operation):
         """Returns the function for an operation, or None when there is none."""
         key = operation_key(operation)
-        if key in self._entries:
-            return self._entries[key]
         if isinstance(key, str):
-            return None
+            return self._entries.get(key)
+        if key in self._entries:
+            return self._entries[key] if is_faithful(operation, key) else None
         for parent in key.__mro__[1:]:
             if parent in self._entries:
-                unchanged = key.call is parent.call and key.build is parent.build
-                return self._entries[parent] if unchanged else None
+                faithful = is_faithful(operation, parent)
+                return self._entries[parent] if faithful else None
         return None
 
     def __contains__(self, operation):

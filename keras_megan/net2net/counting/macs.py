@@ -30,15 +30,16 @@ import math
 import keras
 
 from keras_megan.net2net.channels.registry import OperationRegistry
+from keras_megan.net2net.errors import Net2NetError
 from keras_megan.net2net.rules.base import RULES
-from keras_megan.net2net.tracing import graph as graph_lib
+from keras_megan.net2net.tracing import calls as calls_lib
 from keras_megan.net2net.tracing.graph import trace
 from keras_megan.net2net.tracing.inputs import known_shapes
 
 _MACS = OperationRegistry("multiply-add count")
 
 
-class UnknownCostError(ValueError):
+class UnknownCostError(Net2NetError):
     """A layer's multiply-adds cannot be counted because nobody said how."""
 
 
@@ -128,12 +129,10 @@ def count_macs(model, input_shape=None):
 
     Raises:
         UnknownCostError: If a layer with matrices is not known.
-        keras_megan.net2net.tracing.graph.TraceError: If the model cannot be laid out,
-        or
-            `input_shape` does not fit it.
+        TraceError: If the model cannot be laid out, or `input_shape` does not fit it.
     """
     shapes = input_shape or known_shapes(model)
-    graph = trace(model, is_counted, shapes)
+    graph = trace(model, is_counted, shapes, whole_sizes=True)
     return sum(macs_by_call(graph).values())
 
 
@@ -141,7 +140,7 @@ def macs_by_call(graph):
     """Returns a dict from the name of each call to its multiply-adds."""
     counts = {}
     for call in graph.calls:
-        if isinstance(call.operation, graph_lib.Source):
+        if isinstance(call.operation, calls_lib.Source):
             continue
         inputs = [tensor.shape for tensor in call.inputs]
         outputs = [tensor.shape for tensor in call.outputs]
@@ -151,7 +150,7 @@ def macs_by_call(graph):
         except TypeError as error:
             if all(None not in shape for shape in inputs + outputs):
                 raise
-            raise graph_lib.TraceError(
+            raise calls_lib.TraceError(
                 f"The multiply-adds of '{call.name}' depend on a size that is not "
                 f"known (inputs {inputs}, outputs {outputs}). Pass input_shape."
             ) from error
@@ -168,6 +167,6 @@ def count_params(model):
         The number of parameters, an integer. A weight that is shared counts once.
     """
     if not getattr(model, "built", False):
-        raise graph_lib.TraceError(f"Model '{model.name}' is not built.")
+        raise calls_lib.TraceError(f"Model '{model.name}' is not built.")
     unique = {id(weight): math.prod(weight.shape) for weight in model.weights}
     return sum(unique.values())

@@ -7,18 +7,21 @@ their rules. A rule may make its call itself: it gets a `Replay`.
 
 import contextlib
 import copy
-import dataclasses
 
 import keras
 import numpy as np
 
 from keras_megan.net2net.channels.index_map import IndexMap
+from keras_megan.net2net.channels.maps import Maps
+from keras_megan.net2net.channels.whole import is_separable
 from keras_megan.net2net.rewriting.insertion import filled
+from keras_megan.net2net.rewriting.remake import Fitting, RemakeError, is_special
 from keras_megan.net2net.rewriting.weights_layers import ChannelWeights
 from keras_megan.net2net.rules.base import RuleError
-from keras_megan.net2net.tracing import graph as graph_lib
+from keras_megan.net2net.tracing import calls as calls_lib
 from keras_megan.net2net.tracing.layer_config import (
     functions_of,
+    made_of,
     replace_initializers,
     resolve,
     without_build,
@@ -27,6 +30,21 @@ from keras_megan.net2net.tracing.layer_config import (
 
 def identity_map(layout):
     return IndexMap.identity(layout.size)
+
+
+def _tensors_of(structure):
+    leaves = keras.tree.flatten(structure)
+    return [leaf for leaf in leaves if isinstance(leaf, keras.KerasTensor)]
+
+
+def _not_made(call, error):
+    kind = type(call.operation).__name__
+    text = (str(error).strip().splitlines() or [""])[0]
+    return (
+        f"Layer '{call.name}' ({kind}) cannot be made anew from its configuration: "
+        f"{type(error).__name__}: {text} Give {kind} a get_config and a from_config "
+        "that name all it was made with, serialisable functions included."
+    )
 
 
 class Replay:
@@ -108,38 +126,43 @@ class Replay:
         )
 
 
-@dataclasses.dataclass(eq=False)
-class NoChange:
+class NoChange(Maps):
     """A plan under which everything stays."""
 
-    graph: object
-    insertions: tuple = ()
+    insertions = ()
+
+    def __init__(self, graph):
+        super().__init__()
+        self.graph = graph
 
     @property
     def model(self):
         return self.graph.model
 
-    def index_map(self, layout):
-        return identity_map(layout)
-
-    def size(self, layout):
-        return layout.size
-
-    def is_changed(self, layout):
-        return False
-
 
 class Rewriter:
-    """Replays the calls of a graph under a plan."""
+    """Replays the calls of a graph under a plan.
 
-    def __init__(self, plan):
+    Args:
+        plan: The `Plan`, or a `NoChange`.
+        classes: Whether composite layers come back as the layers they are where their
+            configuration allows. Those that must stay whole always do.
+        look_inside: Whether all inner tensors are wanted: then even those are taken
+            apart, which is right in inference only.
+    """
+
+    def __init__(self, plan, classes=True, look_inside=False):
         self.plan = plan
         self.pairs = []
         self.extras = []
+        self.remade = False
+        self._classes = classes
+        self._look_inside = look_inside
         self._operations = {}
         self._tensors = {}
         self._names = set()
         self._anchor = None
+        self._own = {id(variable) for variable in plan.model.variables}
 
     def build(self):
         graph = self.plan.graph.graph
@@ -149,22 +172,91 @@ class Rewriter:
                 batch_shape=tensor.shape, dtype=tensor.dtype, name=self._unique(name)
             )
         self._anchor = self._tensors[id(flat[0])]
-        for call in graph.calls:
-            outputs = keras.tree.flatten(self._replay(call))
+        regions = {}
+        for region in graph.regions:
+            if region.path:
+                regions.setdefault(region.start, []).append(region)
+        index = 0
+        while index < len(graph.calls):
+            done = self._remake_one(regions.get(index, ()))
+            if done is not None and done.stop > index:
+                index = done.stop
+                continue
+            call = graph.calls[index]
+            outputs = _tensors_of(self._replay(call))
             outputs = self._insert_after(call, outputs)
             for tensor, symbolic in zip(call.outputs, outputs, strict=True):
                 self._tensors[id(tensor)] = symbolic
+            index += 1
         inputs, outputs = keras.tree.map_structure(
             self.symbolic, (graph.inputs, graph.outputs)
         )
         return keras.Model(inputs, outputs, name=self.plan.model.name)
 
+    # === Composite layers =============================================================
+    def _remake_one(self, regions):
+        """Makes the outermost region that can be remade; returns it, or None."""
+        for region in regions:
+            if region.whole is not None and not self._look_inside:
+                self._remake(region, tries=24)
+                return region
+            if not self._classes or self._look_inside:
+                continue
+            if self._may_stay_whole(region):
+                try:
+                    self._remake(region, tries=3)
+                except RemakeError:
+                    continue
+                return region
+        return None
+
+    def _may_stay_whole(self, region):
+        names = {
+            c.name for c in self.plan.graph.graph.calls[region.start : region.stop]
+        }
+        return (
+            region.stop > region.start
+            and not any(insertion.after in names for insertion in self.plan.insertions)
+            and not is_special(self.plan.graph, region, self.plan)
+            and is_separable(self.plan.graph, region)
+        )
+
+    def _remake(self, region, tries):
+        key = id(region.layer)
+        if key not in self._operations:
+            fitting = Fitting(self.plan.graph, region, self.plan)
+            layer = None
+            if not is_special(self.plan.graph, region, self.plan):
+                name = self._unique(region.layer.name, region.path)
+                layer = fitting.find(tries, name)
+            if layer is None:
+                raise RemakeError(
+                    f"Layer '{region.path}' ({type(region.layer).__name__}) stays "
+                    f"whole ({region.whole}), and no configuration of its class has "
+                    f"the widths that the plan wants: {fitting.reason}."
+                )
+            self._operations[key] = layer
+            self.pairs += zip(region.layer.variables, layer.variables, strict=True)
+        args, kwargs = keras.tree.map_structure(
+            self.symbolic, (region.args, region.kwargs)
+        )
+        outputs = _tensors_of(self._operations[key](*args, **kwargs))
+        if len(outputs) != len(region.outputs):
+            raise RemakeError(f"'{region.path}' made anew returns something else.")
+        for tensor, symbolic in zip(region.outputs, outputs, strict=True):
+            self._tensors[id(tensor)] = symbolic
+        self.remade = True
+
     def symbolic(self, leaf):
         """The new symbolic tensor in place of a `Tensor`."""
-        return self._tensors[id(leaf)] if isinstance(leaf, graph_lib.Tensor) else leaf
+        return self._tensors[id(leaf)] if isinstance(leaf, calls_lib.Tensor) else leaf
+
+    def knows(self, tensor):
+        """Whether a `Tensor` has a symbolic tensor in the new model."""
+        return id(tensor) in self._tensors
 
     def _replay(self, call):
-        if isinstance(call.operation, graph_lib.Source):
+        if isinstance(call.operation, calls_lib.Source):
             return self._replay_source(call)
         args, kwargs = keras.tree.map_structure(self.symbolic, (call.args, call.kwargs))
         replay = Replay(self, call, args, kwargs)
@@ -198,7 +290,10 @@ class Rewriter:
 
     def _new_layer(self, call):
         layer = call.operation
-        config = without_build(copy.deepcopy(layer.get_config()))
+        try:
+            config = without_build(copy.deepcopy(layer.get_config()))
+        except Exception as error:
+            raise RemakeError(_not_made(call, error)) from error
         for path, value in self.settings(call).items():
             place = config
             for key in path[:-1]:
@@ -206,7 +301,10 @@ class Rewriter:
             place[path[-1]] = value
         config["name"] = self._unique(layer.name, call.name)
         with keras.saving.custom_object_scope(functions_of(layer)):
-            return type(layer).from_config(config)
+            try:
+                return made_of(type(layer), config)
+            except Exception as error:
+                raise RemakeError(_not_made(call, error)) from error
 
     def raw_operation(self, call, changes):
         """A new raw operation with changed constructor arguments."""
@@ -275,10 +373,14 @@ class Rewriter:
         layouts = self.plan.graph.layouts[id(call.outputs[0])]
         if source.variable is not None:
             shape = [self.plan.size(layout) for layout in layouts]
+            variable = source.variable
             layer = ChannelWeights(
                 shape,
-                trainable=source.variable.trainable,
-                dtype=source.owner.dtype_policy if source.owner else None,
+                # A variable that is not the model's own is not trained by it either.
+                trainable=variable.trainable and id(variable) in self._own,
+                regularizer=getattr(variable, "regularizer", None),
+                constraint=getattr(variable, "constraint", None),
+                dtype=source.owner.dtype_policy if source.owner else variable.dtype,
                 name=self._unique(source.name),
             )
             tensor = layer(self._anchor)

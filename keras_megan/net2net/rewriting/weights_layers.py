@@ -20,6 +20,7 @@ class ChannelWeights(keras.layers.Layer):
 
     Args:
         shape: Shape of the weight.
+        regularizer, constraint: Of the weight.
 
     Input:
         Any tensor; it is not looked at.
@@ -28,13 +29,19 @@ class ChannelWeights(keras.layers.Layer):
         The weight, of the given shape.
     """
 
-    def __init__(self, shape, **kwargs):
+    def __init__(self, shape, regularizer=None, constraint=None, **kwargs):
         super().__init__(**kwargs)
         self.shape = tuple(shape)
+        self.regularizer = keras.regularizers.get(regularizer)
+        self.constraint = keras.constraints.get(constraint)
 
     def build(self, input_shape):
         self.value = self.add_weight(
-            shape=self.shape, initializer="zeros", name="value"
+            shape=self.shape,
+            initializer="zeros",
+            regularizer=self.regularizer,
+            constraint=self.constraint,
+            name="value",
         )
 
     def call(self, inputs):
@@ -47,7 +54,12 @@ class ChannelWeights(keras.layers.Layer):
         return keras.KerasTensor(self.shape, dtype=self.compute_dtype)
 
     def get_config(self):
-        return {**super().get_config(), "shape": self.shape}
+        return {
+            **super().get_config(),
+            "shape": self.shape,
+            "regularizer": keras.regularizers.serialize(self.regularizer),
+            "constraint": keras.constraints.serialize(self.constraint),
+        }
 
 
 @keras.saving.register_keras_serializable("keras_megan")

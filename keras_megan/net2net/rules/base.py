@@ -72,6 +72,7 @@ import keras
 from keras_megan.net2net.channels.layout import Layout, unify
 from keras_megan.net2net.channels.registry import OperationRegistry
 from keras_megan.net2net.channels.roles import Weight, reads, writes
+from keras_megan.net2net.errors import Net2NetError
 
 __all__ = ["RULES", "RuleError", "Site", "reads", "register_rule", "writes"]
 
@@ -79,7 +80,7 @@ RULES = OperationRegistry("net2net rule")
 _LINEAR = set()
 
 
-class RuleError(ValueError):
+class RuleError(Net2NetError):
     """A rule does not fit the operation it was applied to."""
 
 
@@ -119,6 +120,7 @@ class Site:
         output_shapes: List of output shapes.
         inexact: List of (layouts, reason), filled by `inexact_when_pruned`.
         copies_only: List of layouts whose units must be true copies.
+        alike: List of layouts whose copies must stay copies, without noise.
     """
 
     def __init__(
@@ -142,6 +144,7 @@ class Site:
         self.player = None
         self.inexact = []
         self.copies_only = []
+        self.alike = []
         self.source_uses = {}
         self.read_sources = []
         self._prefix = prefix
@@ -197,6 +200,10 @@ class Site:
         if not layout.detached:
             self.copies_only.append(layout)
 
+    def hears_every_copy(self, layouts):
+        """Says that copies of no share matter here, so they must stay copies."""
+        self.alike += layouts
+
     def reads_source(self, index, axis):
         """Makes an input that is a plain weight read this axis, instead of write it.
 
@@ -247,10 +254,14 @@ class Site:
             return
         for axis, role in roles.items():
             if axis not in known.roles or known.roles[axis].reads != role.reads:
-                raise RuleError(
-                    f"'{variable.path}' is used in two ways that cannot both be kept."
-                )
+                why = f"'{variable.path}' is used in two ways"
+                self.freeze(role.layout, why)
+                if axis in known.roles:
+                    self.freeze(known.roles[axis].layout, why)
+                continue
             self.unify(known.roles[axis].layout, role.layout)
+        for axis in set(known.roles) - set(roles):
+            self.freeze(known.roles[axis].layout, f"'{variable.path}' is used twice")
 
     def setting(self, key, value):
         """Says what a constructor argument of the new operation is.
@@ -316,6 +327,7 @@ class Site:
         outputs = as_outputs(rule(site))
         self.inexact += site.inexact
         self.copies_only += site.copies_only
+        self.alike += site.alike
         for layouts in inputs + outputs:
             for layout in layouts:
                 self.nonlinear(layout)
@@ -334,6 +346,6 @@ class Site:
 
 def as_outputs(result):
     """Returns a rule's result as a list over outputs of lists of `Layout`."""
-    if result and isinstance(result[0], Layout):
+    if not result or isinstance(result[0], Layout):
         return [list(result)]
     return [list(layouts) for layouts in result]

@@ -13,6 +13,7 @@ from keras_megan.net2net.rules.activations import (
     activation_of,
     is_linear_activation,
     is_mixing,
+    is_per_channel,
 )
 from keras_megan.net2net.rules.base import reads, register_rule, writes
 
@@ -23,6 +24,8 @@ def settle_activation(site, layout):
     if is_mixing(function):
         name = function.__name__
         site.freeze(layout, f"the {name} inside the layer mixes its units")
+    elif not is_per_channel(function):
+        site.freeze(layout, f"it is not known what the activation {function} does")
     elif not is_linear_activation(function):
         site.nonlinear(layout)
 

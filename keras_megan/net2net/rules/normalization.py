@@ -44,8 +44,9 @@ def is_even(index_map):
 def stretch(index_map):
     """Returns eta^2 for a map with evenly copied units and added averages or zeros."""
     counts = index_map.counts
-    added = np.any(index_map.source < 0)
-    if not added or not np.all(counts == counts[0]):
+    added = index_map.source < 0
+    heard = np.all(index_map.share[~added] != 0)
+    if not np.any(added) or not heard or not np.all(counts == counts[0]):
         return 1.0
     return float(counts[0]) * index_map.old_size / index_map.new_size
 
@@ -144,6 +145,9 @@ def layer_normalization(site):
     layer = site.operation
     axes = normalized_axes(layer.axis, len(site.inputs[0]))
     layouts = [site.inputs[0][axis] for axis in axes]
+    if getattr(layer, "rms_scaling", False):
+        for layout in layouts:
+            site.freeze(layout, "rms_scaling divides by the variance")
 
     def eta_squared(index_map_of):
         return float(np.prod([stretch(index_map_of(layout)) for layout in layouts]))

@@ -8,6 +8,7 @@ rows and writes them with its columns.
 import keras
 
 from keras_megan.net2net.channels.layout import Layout
+from keras_megan.net2net.rules.activations import is_per_channel
 from keras_megan.net2net.rules.base import reads, register_rule, writes
 
 _GATES = {
@@ -29,6 +30,10 @@ def _recurrent(site, channels, units):
     layer = site.operation
     if layer.stateful:
         site.freeze(units, "a stateful layer keeps its state from batch to batch")
+    for name in ("activation", "recurrent_activation"):
+        function = getattr(layer, name, None)
+        if not is_per_channel(function):
+            site.freeze(units, f"the {name} may mix the units")
     gates = units.repeat(_gates(layer))
     cell = layer.cell
     site.weight(cell.kernel, {-2: reads(channels), -1: writes(gates)})

@@ -23,6 +23,7 @@ def softmax_over(site, axes, logarithmic=False):
     if all(layout.opaque or layout.is_fixed for layout in layouts):
         return site.inputs[0]
     site.inexact_when_pruned(layouts, "softmax mixes its channels")
+    site.hears_every_copy(layouts)
 
     def play(replay):
         x, *rest = replay.args

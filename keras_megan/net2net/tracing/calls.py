@@ -11,8 +11,10 @@ import dataclasses
 
 import keras
 
+from keras_megan.net2net.errors import Net2NetError
 
-class TraceError(ValueError):
+
+class TraceError(Net2NetError):
     """A model, or a layer inside it, cannot be laid out as a graph."""
 
 
@@ -23,10 +25,12 @@ class Tensor:
     Attributes:
         shape: Tuple of sizes, None where unknown.
         dtype: Name of its data type.
+        mask: None, or the shape of the Keras mask that it carries.
     """
 
     shape: tuple
     dtype: str
+    mask: tuple | None = None
 
 
 @dataclasses.dataclass(eq=False)
@@ -37,12 +41,15 @@ class Source:
         variable: The `keras.Variable`, or None for a constant.
         value: The constant as a numpy array, or None for a variable.
         owner: The layer that owns the variable, or None.
+        varies: Whether the constant is another one every time the model is traced: it
+            is random, or depends on a size that the model leaves open.
     """
 
     variable: object = None
     value: object = None
     owner: object = None
     name: str = "constant"
+    varies: bool = False
 
 
 @dataclasses.dataclass(eq=False)
@@ -56,6 +63,9 @@ class Call:
         args: Positional arguments; `Tensor` where the model passes a tensor.
         kwargs: Keyword arguments, likewise.
         outputs: List of `Tensor`, the outputs in flat order.
+        kept: None, or the reason why the layer is kept whole, as it is.
+        structure: What the call returns, of `Tensor` and None; only for layers.
+        varying: Names of the settings and arguments that depend on open sizes.
     """
 
     name: str
@@ -63,12 +73,52 @@ class Call:
     args: tuple
     kwargs: dict
     outputs: list
+    kept: str | None = None
+    structure: object = None
+    varying: tuple = ()
 
     @property
     def inputs(self):
         """The tensors among the arguments, in flat order."""
-        leaves = keras.tree.flatten((self.args, self.kwargs))
-        return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        return tensors_in((self.args, self.kwargs))
+
+
+@dataclasses.dataclass(eq=False)
+class Region:
+    """One call of a composite layer: the calls that it was laid out as.
+
+    Attributes:
+        layer: The composite layer.
+        path: Path of the layer in the model.
+        args, kwargs: Its arguments, with `Tensor` in place of tensors.
+        structure: What it returns, of `Tensor` and None.
+        start, stop: Its calls are ``graph.calls[start:stop]``.
+        whole: None, or the reason why it can only be made anew as the layer it is,
+            never as the operations it consists of.
+        shadow: Calls that it makes in training mode, where these differ.
+        shadow_outputs: The tensors it returns in training mode, in flat order.
+    """
+
+    layer: object
+    path: str
+    args: tuple
+    kwargs: dict
+    structure: object = None
+    start: int = 0
+    stop: int = 0
+    whole: str | None = None
+    shadow: list = dataclasses.field(default_factory=list)
+    shadow_outputs: list = dataclasses.field(default_factory=list)
+
+    @property
+    def inputs(self):
+        """The tensors among the arguments, in flat order."""
+        return tensors_in((self.args, self.kwargs))
+
+    @property
+    def outputs(self):
+        """The tensors among what is returned, in flat order."""
+        return tensors_in(self.structure)
 
 
 @dataclasses.dataclass(eq=False)
@@ -81,6 +131,8 @@ class Graph:
         inputs: Structure (as the model takes it) of `Tensor`.
         outputs: Structure (as the model returns it) of `Tensor`.
         input_names: One name per input, in flat order.
+        regions: List of `Region`, outer ones before those inside them.
+        shapes: One shape per input, in flat order, with which the model can be run.
     """
 
     model: object
@@ -88,6 +140,13 @@ class Graph:
     inputs: object
     outputs: object
     input_names: list
+    regions: list = dataclasses.field(default_factory=list)
+    shapes: list = dataclasses.field(default_factory=list)
+
+
+def tensors_in(structure):
+    """Returns the `Tensor` leaves of a structure, in flat order."""
+    return [x for x in keras.tree.flatten(structure) if isinstance(x, Tensor)]
 
 
 def registration_hint(operation):

@@ -3,46 +3,49 @@
 In goes any built Keras 3 model: functional, sequential or subclassed, with shared
 layers, nested models and composite layers in any depth. Out comes a `Graph`: its calls
 in order of execution, each one call of one *primitive* operation (a layer that is known
-by its exact type, or a raw ``keras.ops`` operation) with its arguments.
+by its exact type, or a raw ``keras.ops`` operation) with its arguments. How a composite
+layer is laid out: `keras_megan.net2net.tracing.tracer`.
 
-Everything that is not primitive is *inlined*. Calling ``layer.call`` on symbolic
-tensors lays the inner operations out as graph nodes, which are walked back from the
-outputs and then treated the same way. Two things can go wrong there, and both are
-refused:
-
-- a composite layer behaves differently in training (its operations differ between
-  ``training=True`` and ``training=False``): inlining would lose one of the two;
-- a composite layer owns a variable that the inlined operations do not use, which means
-  that it was read behind the graph's back.
+The model is traced with its open sizes (the batch, the length of a sequence) left open.
+Where a layer does arithmetic with them (``ops.reshape(x, (ops.shape(x)[0], -1))``), it
+is traced twice with different real sizes, and the two are compared
+(`keras_megan.net2net.tracing.merging`).
 """
-
-import contextlib
-import inspect
 
 import keras
 import numpy as np
 
-from keras_megan.net2net.tracing.calls import (
-    Call,
-    Graph,
-    Source,
-    Tensor,
-    TraceError,
-    registration_hint,
+from keras_megan.net2net.tracing.calls import Graph, Region, Source, TraceError
+from keras_megan.net2net.tracing.inputs import (
+    fresh_inputs,
+    is_functional,
+    with_sizes,
 )
-from keras_megan.net2net.tracing.inputs import fresh_inputs, is_functional
-from keras_megan.net2net.tracing.nodes import NodesOf, layers_of, ordered_nodes
+from keras_megan.net2net.tracing.merging import DisagreementError, merge
+from keras_megan.net2net.tracing.nodes import layers_of
+from keras_megan.net2net.tracing.tracer import Tracer, tensor_of
+
+#: Pairs of sizes for the batch, and for every other open axis by its position. Unequal
+#: and unusual, so that they are not taken for something else; small ones for models
+#: with a largest length, multiples of 32 for those that halve an image five times.
+_BATCHES = (3, 2)
+_SIZES = (
+    ((13, 19), (17, 23)),
+    ((5, 7), (4, 6)),
+    ((3, 3), (2, 2)),
+    ((96, 64), (64, 32)),
+)
 
 
-def trace(model, is_primitive, input_shape=None):
+def trace(model, is_primitive, input_shape=None, whole_sizes=False):
     """Lays a model out as a flat `Graph`.
 
     Args:
         model: A built Keras model (or any layer, if `input_shape` is given).
         is_primitive: Function from a layer to whether it is kept as one call.
         input_shape: Shape without the batch axis, or a list or dict of such shapes for
-            several inputs. The batch size is then 1. Optional for a model that knows
-            its inputs.
+            several inputs. Optional for a model that knows its inputs.
+        whole_sizes: Whether all sizes must be known; the batch size is then 1.
 
     Returns:
         A `Graph`. The model is left as it was.
@@ -55,242 +58,186 @@ def trace(model, is_primitive, input_shape=None):
             f"Model '{model.name}' is not built: its weights have no shapes yet. Call "
             "it once on data, or give it an Input, and try again."
         )
-    tracer = _Tracer(model, is_primitive)
-    fresh, names = fresh_inputs(model, input_shape)
-    inputs = keras.tree.map_structure(_tensor_of, fresh)
-    if input_shape is None and is_functional(model):
-        known = _pair_by_identity(fresh, inputs)
-        outputs = tracer.walk(model.output, known, prefix="")
-    else:
-        positional = (inputs,)
-        outputs = tracer.inline(model, positional, {}, prefix="")
-    tracer.check_variables(model)
-    return Graph(model, tracer.calls, inputs, outputs, names)
+    attempt = _Attempt(model, is_primitive, input_shape)
+    if whole_sizes:
+        return attempt.accounted(lambda: attempt.once(batch=1))
+    graph, failure = None, None
+    try:
+        graph = attempt.accounted(attempt.left_open)
+        if not attempt.failed:
+            return graph
+    except Exception as error:
+        failure = error
+    for sizes in _SIZES if attempt.has_open_sizes else ():
+        another = _Attempt(model, is_primitive, input_shape)
+        try:
+            real = another.accounted(lambda: another.twice(sizes))  # noqa: B023
+        except Exception:
+            continue
+        if graph is None or another.failed < attempt.failed:
+            graph, attempt = real, another
+        break
+    if graph is not None:
+        return graph
+    if isinstance(failure, TraceError):
+        raise failure
+    raise TraceError(
+        f"Model '{model.name}' ({type(model).__name__}) cannot be laid out as "
+        f"keras.ops on symbolic tensors: {type(failure).__name__}: {failure}"
+    ) from failure
 
 
-def _tensor_of(keras_tensor):
-    return Tensor(tuple(keras_tensor.shape), keras_tensor.dtype)
+def has_own_class(model):
+    """Returns whether a model is of a class that is not one of Keras's own."""
+    return type(model).__module__.split(".")[0] != "keras"
 
 
-def _pair_by_identity(keras_tensors, tensors):
-    flat = zip(
-        keras.tree.flatten(keras_tensors), keras.tree.flatten(tensors), strict=True
-    )
-    return {id(symbolic): tensor for symbolic, tensor in flat}
+class _Attempt:
+    """Tries to trace a model, keeping whole what cannot be laid out."""
 
-
-class _Tracer:
-    """Collects the calls of a model in order of execution."""
-
-    def __init__(self, model, is_primitive):
-        self.calls = []
+    def __init__(self, model, is_primitive, input_shape):
+        self.model = model
+        self.kept = {}
         self._is_primitive = is_primitive
-        self._sources = {}
-        self._operations = []
-        self._names = {}
-        self._owners = {}
-        # Tensors are looked up by identity, so fresh ones must stay alive.
-        self._alive = []
-        for layer in layers_of(model):
-            for variable in layer._trainable_variables + layer._non_trainable_variables:
-                self._owners.setdefault(id(variable), layer)
+        self._input_shape = input_shape
 
-    def walk(self, outputs, known, prefix):
-        """Follows symbolic tensors back to `known` ones and records what lies between.
+    @property
+    def failed(self):
+        """Number of layers that had to be kept whole."""
+        return len(self.kept)
 
-        Args:
-            outputs: Structure of KerasTensors.
-            known: Dict from the id of a KerasTensor to its `Tensor`.
-            prefix: Path of the enclosing layer.
+    @property
+    def has_open_sizes(self):
+        fresh, _ = fresh_inputs(self.model, self._input_shape)
+        return any(None in x.shape for x in keras.tree.flatten(fresh))
 
-        Returns:
-            `outputs` with every KerasTensor replaced by its `Tensor`.
-        """
-        for node in ordered_nodes(outputs, known):
-            args, kwargs = keras.tree.map_structure(
-                lambda leaf: self._argument(leaf, known),
-                (node.arguments.args, node.arguments.kwargs),
+    def once(self, batch=None, sizes=None, nodes=False):
+        """One pass; `nodes` walks the model's own graph instead of calling it."""
+        tracer = Tracer(self.model, self._is_primitive, self.kept)
+        fresh, names = fresh_inputs(self.model, self._input_shape, batch)
+        if sizes is not None:
+            fresh = with_sizes(fresh, sizes)
+        inputs = keras.tree.map_structure(tensor_of, fresh)
+        if nodes:
+            flat = zip(
+                keras.tree.flatten(fresh), keras.tree.flatten(inputs), strict=True
             )
-            results = self._lay_out(node, args, kwargs, prefix)
-            for symbolic, tensor in zip(node.outputs, results, strict=True):
-                known[id(symbolic)] = tensor
-        return keras.tree.map_structure(lambda x: self._argument(x, known), outputs)
+            known = {id(symbolic): tensor for symbolic, tensor in flat}
+            outputs = tracer.walk(self.model.output, known, prefix="")
+        else:
+            outputs = tracer.inline(self.model, (inputs,), {}, path="")
+        if is_functional(self.model) and has_own_class(self.model):
+            region = Region(self.model, "", (inputs,), {}, outputs)
+            region.stop = len(tracer.calls)
+            tracer.regions.insert(0, region)
+        graph = Graph(self.model, tracer.calls, inputs, outputs, names, tracer.regions)
+        graph.shapes = [
+            tuple(size or _SIZES[1][0][0] for size in x.shape)
+            for x in keras.tree.flatten(inputs)
+        ]
+        self._tracer = tracer
+        return graph
 
-    def inline(self, layer, args, kwargs, prefix):
-        """Records the operations that a composite layer's `call` is made of.
+    def left_open(self):
+        """A pass with open sizes; a second one where constants might be random."""
+        nodes = self._input_shape is None and is_functional(self.model)
+        graph = self.once(nodes=nodes)
+        for call in graph.calls:
+            if _computes_with_none(call.operation):
+                raise TraceError(f"'{call.name}' is given a size that is open.")
+        if any(_may_be_random(call) for call in graph.calls):
+            tracer = self._tracer
+            self._merge(graph, self.once(nodes=nodes))
+            self._tracer = tracer
+        return graph
 
-        Returns:
-            The structure that the layer returns, of `Tensor`.
-        """
-        before = NodesOf(layer)
+    def twice(self, sizes):
+        """Two passes with different real sizes, laid over each other."""
+        first, second = (
+            (batch, *others) for batch, others in zip(_BATCHES, sizes, strict=True)
+        )
+        graph = self.once(sizes=first)
+        tracer = self._tracer
+        self._merge(graph, self.once(sizes=second))
+        self._tracer = tracer
+        return graph
+
+    def _merge(self, graph, other):
         try:
-            outputs, known = self._call_symbolically(layer, args, kwargs)
-            nodes = ordered_nodes(outputs, known)
-            self._check_training(layer, args, kwargs, nodes)
-            return self.walk(outputs, known, prefix)
-        finally:
-            before.restore()
+            merge(graph, other)
+        except DisagreementError as disagreement:
+            index = disagreement.index
+            inside = [r for r in graph.regions if r.start <= index < r.stop and r.path]
+            if not inside:
+                raise TraceError(
+                    f"Model '{self.model.name}' is made of different operations for "
+                    f"inputs of different sizes, from '{graph.calls[index].name}' on."
+                ) from None
+            self.kept[id(inside[-1].layer)] = (
+                "it is made of different operations for inputs of different sizes"
+            )
+            raise _AgainError from None
 
-    def check_variables(self, model):
-        """Refuses a model with a weight that no recorded call uses."""
-        used = {id(s.operation.variable) for s in self._sources.values()}
-        for operation in self._operations:
-            if not isinstance(operation, keras.Layer):
-                continue
-            for variable in operation.variables:
-                if id(variable) in self._sources:
-                    raise TraceError(
-                        f"Variable '{variable.path}' of layer '{operation.name}' is "
-                        "also used directly by another layer. Rewriting would separate "
-                        "the two; share the layer instead of the variable."
-                    )
-                used.add(id(variable))
-        for layer in layers_of(model):
-            for variable in layer._trainable_variables + layer._non_trainable_variables:
-                if id(variable) not in used:
-                    raise TraceError(
-                        f"Weight '{variable.path}' of layer '{layer.name}' "
-                        f"({type(layer).__name__}) is not used through keras.ops on "
-                        "the way from the model's inputs to its outputs, so nothing "
-                        f"can follow it. Register a rule for {type(layer).__name__}, "
-                        "or remove the unused layer."
-                    )
-
-    def _lay_out(self, node, args, kwargs, prefix):
-        operation = node.operation
-        path = f"{prefix}{operation.name}"
-        primitive = not isinstance(operation, keras.Layer)
-        if primitive or self._is_primitive(operation):
-            outputs = [_tensor_of(x) for x in node.outputs]
-            self._record(path, operation, args, kwargs, outputs)
-            return outputs
-        try:
-            structure = self.inline(operation, args, kwargs, f"{path}/")
-        except TraceError:
-            raise
-        except Exception as error:
-            raise TraceError(
-                f"Layer '{path}' ({type(operation).__name__}) is unknown and its call "
-                "cannot be laid out as keras.ops on symbolic tensors: "
-                f"{type(error).__name__}: {error}\n{registration_hint(operation)}"
-            ) from error
-        return keras.tree.flatten(structure)
-
-    def _record(self, path, operation, args, kwargs, outputs):
-        if isinstance(operation, keras.Operation) and operation not in self._operations:
-            self._operations.append(operation)
-        count = self._names.get(path, 0)
-        self._names[path] = count + 1
-        name = f"{path}:{count}" if count else path
-        call = Call(name, operation, args, kwargs, outputs)
-        self.calls.append(call)
-        return call
-
-    def _argument(self, leaf, known):
-        if isinstance(leaf, keras.KerasTensor):
-            leaf = known[id(leaf)]
-        if isinstance(leaf, Tensor):
-            return leaf
-        if isinstance(leaf, keras.Variable):
-            return self._source(leaf)
-        if _is_array(leaf):
-            value = keras.ops.convert_to_numpy(leaf)
-            tensor = Tensor(tuple(value.shape), str(value.dtype))
-            self._record("constant", Source(value=value), (), {}, [tensor])
-            return tensor
-        return leaf
-
-    def _source(self, variable):
-        if id(variable) not in self._sources:
-            owner = self._owners.get(id(variable))
-            name = variable.path.replace("/", "_")
-            tensor = Tensor(tuple(variable.shape), variable.dtype)
-            source = Source(variable=variable, owner=owner, name=name)
-            self._sources[id(variable)] = self._record(name, source, (), {}, [tensor])
-        return self._sources[id(variable)].outputs[0]
-
-    def _call_symbolically(self, layer, args, kwargs):
-        known = {}
-
-        def fresh(leaf):
-            if not isinstance(leaf, Tensor):
-                return leaf
-            symbolic = keras.Input(batch_shape=leaf.shape, dtype=leaf.dtype)
-            known[id(symbolic)] = leaf
-            self._alive.append(symbolic)
-            return symbolic
-
-        args, kwargs = keras.tree.map_structure(fresh, (args, kwargs))
-        error = None
-        # A composite may compute with its variables in ways that symbolic tensors do
-        # not see (``ops.transpose(self.kernel)``), so symbolic tensors stand in for
-        # them: for those of the layers inside too, if these bear it.
-        for owners in (layers_of(layer), [layer]):
+    def accounted(self, make):
+        """Repeats a pass until every variable is accounted for."""
+        while True:
             try:
-                with self._symbolic_variables(owners, known):
-                    return layer.call(*args, **kwargs), known
-            except Exception as failure:
-                error = failure
-        raise error
+                graph = make()
+            except _AgainError:
+                continue
+            unused = _unused_variable(self.model, self._tracer)
+            if unused is None:
+                return graph
+            layer, variable = unused
+            self._keep_owner(graph, layer, variable)
 
-    @contextlib.contextmanager
-    def _symbolic_variables(self, layers, known):
-        kept = []
-        try:
-            for layer in layers:
-                if isinstance(layer, keras.Function | keras.Sequential):
-                    continue
-                for name, value in list(vars(layer).items()):
-                    if not isinstance(value, keras.Variable) or "int" in value.dtype:
-                        continue
-                    symbolic = keras.Input(batch_shape=value.shape, dtype=value.dtype)
-                    self._alive.append(symbolic)
-                    known[id(symbolic)] = value
-                    kept.append((layer, name, value))
-                    vars(layer)[name] = symbolic
-            yield
-        finally:
-            for layer, name, value in kept:
-                vars(layer)[name] = value
-
-    def _check_training(self, layer, args, kwargs, nodes):
-        if isinstance(layer, keras.Function | keras.Sequential):
-            return
-        if "training" not in inspect.signature(layer.call).parameters:
-            return
-        if len(args) > 1 and any(isinstance(a, bool) for a in args):
-            return
-
-        signature = [_node_signature(node) for node in nodes]
-        try:
-            outputs, known = self._call_symbolically(
-                layer, args, {**kwargs, "training": True}
-            )
-            training_nodes = ordered_nodes(outputs, known)
-            training_signature = [_node_signature(node) for node in training_nodes]
-        except Exception as error:
+    def _keep_owner(self, graph, owner, variable):
+        holders = [
+            region
+            for region in graph.regions
+            if region.path and any(part is owner for part in layers_of(region.layer))
+        ]
+        if not holders:
             raise TraceError(
-                f"Layer '{layer.name}' ({type(layer).__name__}) cannot be laid out as "
-                f"keras.ops with training=True: {type(error).__name__}: {error}\n"
-                f"{registration_hint(layer)}"
-            ) from error
-        if signature != training_signature:
-            raise TraceError(
-                f"Layer '{layer.name}' ({type(layer).__name__}) does different things "
-                "with training=True and without, so inlining it would lose one of the "
-                f"two.\n{registration_hint(layer)}"
+                f"Weight '{variable.path}' of layer '{owner.name}' "
+                f"({type(owner).__name__}) is not used through keras.ops on the way "
+                "from the model's inputs to its outputs, so nothing can follow it. "
+                f"Register a rule for {type(owner).__name__}, or remove the unused "
+                "layer."
             )
+        holder = min(holders, key=lambda region: region.stop - region.start)
+        self.kept[id(holder.layer)] = (
+            f"its weight '{variable.path}' is not used through keras.ops"
+        )
 
 
-def _is_array(leaf):
-    if isinstance(leaf, np.ndarray):
-        return leaf.ndim > 0
-    return keras.ops.is_tensor(leaf) and len(leaf.shape) > 0
+class _AgainError(Exception):
+    """One more layer is kept whole: trace again."""
 
 
-def _node_signature(node):
-    operation = node.operation
-    if isinstance(operation, keras.Layer):
-        return id(operation)
-    shapes = tuple(tuple(x.shape) for x in node.input_tensors)
-    return (type(operation).__name__, shapes)
+def _computes_with_none(operation):
+    """Whether a shape that an operation was given holds a None."""
+    if isinstance(operation, keras.Layer | Source):
+        return False
+    shapes = (getattr(operation, key, None) for key in ("newshape", "shape"))
+    return any(isinstance(shape, list | tuple) and None in shape for shape in shapes)
+
+
+def _may_be_random(call):
+    source = call.operation
+    if not isinstance(source, Source) or source.value is None:
+        return False
+    return np.issubdtype(source.value.dtype, np.floating)
+
+
+def _unused_variable(model, tracer):
+    """A (layer, variable) of the model that no recorded call uses, or None."""
+    used = set(tracer.sources)
+    for operation in tracer.operations:
+        if isinstance(operation, keras.Layer):
+            used.update(id(variable) for variable in operation.variables)
+    for layer in layers_of(model):
+        for variable in layer._trainable_variables + layer._non_trainable_variables:
+            if id(variable) not in used:
+                return layer, variable
+    return None

@@ -16,7 +16,7 @@ def known_shapes(model):
     Raises:
         TraceError: If a size is unknown.
     """
-    own = _model_inputs(model)
+    own = own_inputs(model)
     if own is None:
         return None
     own = keras.tree.flatten(own)
@@ -33,7 +33,7 @@ def is_functional(model):
     return isinstance(model, keras.Function) and not isinstance(model, keras.Sequential)
 
 
-def _model_inputs(model):
+def own_inputs(model):
     """The model's own symbolic inputs as a structure, or None if it has none."""
     if isinstance(model, keras.Sequential):
         return model.inputs[0] if model.inputs else None
@@ -43,9 +43,15 @@ def _model_inputs(model):
         return None
 
 
-def fresh_inputs(model, input_shape):
-    """Symbolic inputs to trace with, and their names."""
-    own = _model_inputs(model)
+def fresh_inputs(model, input_shape, batch=None):
+    """Symbolic inputs to trace with, and their names.
+
+    Args:
+        model: The model.
+        input_shape: None, or shapes without the batch axis.
+        batch: Size of the batch axis where `input_shape` is given; None leaves it open.
+    """
+    own = own_inputs(model)
     if input_shape is None:
         if own is None:
             raise TraceError(
@@ -60,11 +66,11 @@ def fresh_inputs(model, input_shape):
         )
         return fresh, [tensor.name for tensor in flat]
     if own is None:
-        return _inputs_from_shapes(input_shape)
+        return _inputs_from_shapes(input_shape, batch)
     flat = keras.tree.flatten(own)
     shapes = _match_shapes(model, own, flat, input_shape)
     fresh = [
-        keras.Input(batch_shape=(1, *shape), dtype=tensor.dtype)
+        keras.Input(batch_shape=(batch or tensor.shape[0], *shape), dtype=tensor.dtype)
         for tensor, shape in zip(flat, shapes, strict=True)
     ]
     return keras.tree.pack_sequence_as(own, fresh), [tensor.name for tensor in flat]
@@ -76,13 +82,34 @@ def _is_shape(value):
     )
 
 
-def _inputs_from_shapes(input_shape):
+def with_sizes(inputs, sizes):
+    """Returns fresh symbolic inputs with open sizes filled in.
+
+    Args:
+        inputs: Structure of symbolic inputs.
+        sizes: Size of the batch, then of the other axes; the last one goes on.
+    """
+
+    def fresh(tensor):
+        shape = [
+            sizes[min(axis, len(sizes) - 1)] if size is None else size
+            for axis, size in enumerate(tensor.shape)
+        ]
+        return keras.Input(batch_shape=shape, dtype=tensor.dtype)
+
+    return keras.tree.map_structure(fresh, inputs)
+
+
+def _inputs_from_shapes(input_shape, batch):
+    def make(shape):
+        return keras.Input(batch_shape=(batch, *shape))
+
     if _is_shape(input_shape):
-        fresh = keras.Input(batch_shape=(1, *input_shape))
+        fresh = make(input_shape)
     elif isinstance(input_shape, dict):
-        fresh = {k: keras.Input(batch_shape=(1, *v)) for k, v in input_shape.items()}
+        fresh = {key: make(shape) for key, shape in input_shape.items()}
     else:
-        fresh = [keras.Input(batch_shape=(1, *shape)) for shape in input_shape]
+        fresh = [make(shape) for shape in input_shape]
     return fresh, [tensor.name for tensor in keras.tree.flatten(fresh)]
 
 

@@ -1,8 +1,12 @@
 """Making a layer anew from its configuration: what has to be adjusted around it."""
 
+import inspect
+
 import keras
 
 from keras_megan.net2net.channels.layout import Layout
+
+_KERAS_OWN = ("name", "trainable", "dtype")
 
 
 def resolve(value, size_of):
@@ -24,10 +28,11 @@ def without_build(config):
 
 
 def functions_of(layer):
-    """The plain functions a layer holds, so that its configuration can name them."""
+    """The plain functions in a layer, so that its configuration can name them."""
     return {
         value.__name__: value
-        for value in vars(layer).values()
+        for part in layer._flatten_layers(include_self=True, recursive=True)
+        for value in vars(part).values()
         if callable(value) and hasattr(value, "__name__") and "<" not in value.__name__
     }
 
@@ -40,3 +45,29 @@ def replace_initializers(layer):
                 kept.append((part, attribute, value))
                 setattr(part, attribute, keras.initializers.Zeros())
     return kept
+
+
+def made_of(layer_class, config):
+    """Returns a new layer of a class from a configuration.
+
+    Classes whose constructor does not take all that their configuration holds, Keras's
+    own arguments or numbers that follow from others, get what they take.
+    """
+    try:
+        return layer_class.from_config(config)
+    except TypeError:
+        taken = inspect.signature(layer_class.__init__).parameters
+        if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in taken.values()):
+            taken = {*taken, *_KERAS_OWN}
+        own = {key: value for key, value in config.items() if key in taken}
+        if own == config:
+            raise
+        layer = layer_class.from_config(own)
+    if "name" in config:
+        layer.name = config["name"]
+    if "dtype" in config and "dtype" not in own:
+        policy = keras.dtype_policies.get(config["dtype"])
+        if policy != layer.dtype_policy:
+            layer.dtype_policy = policy
+    layer.trainable = config.get("trainable", True)
+    return layer

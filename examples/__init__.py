@@ -1,0 +1,1 @@
+"""Notebooks to read and run; `python -m examples.run` executes them all."""

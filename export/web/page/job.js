@@ -1,0 +1,256 @@
+// What the worker does: opens a network, checks it, looks at files, upscales them.
+//
+//   in                                  out
+//   {open: model, accelerator}          {opened} or {refused: why}
+//   {look: file}                        {clip: facts}
+//   {start: file}                       {began}, {frame}, {progress}, {done} ...
+//   {pause}, {resume}, {step}, {cancel}
+//
+// Any failure comes out as {failed: sentence}, and the worker goes on listening. Messages
+// about a file bear the `id` that came with it.
+
+import { Engine } from './engine.js';
+import { sentence } from './explained.js';
+import { openClip, Saving } from './media.js';
+import { SceneCutDetector } from './scene_cuts.js';
+import { TiledNetwork } from './tiles.js';
+import { windows } from './windows.js';
+
+// A GPU that computes in half precision is right to about 0.003; one that is wrong is
+// off by the range.
+const TOLERANCE = 0.02;
+
+export class Job {
+  #post;
+
+  #running = null;
+
+  constructor(post) {
+    this.#post = post;
+  }
+
+  async hear(message) {
+    const { id } = message;
+    try {
+      if (message.open) await this.#open(message.open, message.accelerator);
+      else if (message.look) await this.#look(message.look, id);
+      else if (message.start) await this.#start(message.start, id);
+      else if (message.pause) this.#running?.pause();
+      else if (message.resume) this.#running?.resume();
+      else if (message.step) this.#running?.step();
+      else if (message.cancel) this.#running?.cancel();
+    } catch (error) {
+      this.#post({ failed: sentence(error), id });
+    }
+  }
+
+  async #open(model, accelerator) {
+    const began = performance.now();
+    try {
+      this.model = model;
+      this.engine = await Engine.open(model.file, accelerator);
+      if (accelerator === 'webgpu' && !this.engine.fullyAccelerated) {
+        throw new Error('a part of the network would run on the CPU');
+      }
+      const error = await knownError(this.engine, model.check);
+      const trouble = this.engine.errors[0];
+      if (!(error <= TOLERANCE) || trouble) {
+        throw new Error(`a window with a known answer came out wrong by ${
+          error.toPrecision(2)} of the range`);
+      }
+      const { adapter, threads } = this.engine;
+      const seconds = (performance.now() - began) / 1000;
+      this.#post({ opened: { accelerator, adapter, threads, error, seconds } });
+    } catch (error) {
+      this.#post({ refused: String(error?.message ?? error) });
+    }
+  }
+
+  async #look(file, id) {
+    const clip = await openClip(file, this.model.scale);
+    const { width, height, codec, duration, start, expected, audio } = clip;
+    clip.close();
+    this.#post({
+      id,
+      clip: {
+        width, height, codec, expected, duration: duration - start, sound: Boolean(audio),
+      },
+    });
+  }
+
+  async #start(file, id) {
+    const running = new Run(this.model, this.engine, (message, transfer) => {
+      this.#post({ ...message, id }, transfer);
+    });
+    this.#running = running;
+    try {
+      await running.go(file);
+    } finally {
+      if (this.#running === running) this.#running = null;
+    }
+  }
+}
+
+/** Largest error on the window whose answer is known. */
+async function knownError(engine, check) {
+  const [input, answer] = await Promise.all([check.input, check.answer].map(async (url) => {
+    const response = await fetch(new URL(url, import.meta.url));
+    if (!response.ok) throw new Error(`${url}: ${response.status}`);
+    return response.arrayBuffer();
+  }));
+  const frames = Float32Array.from(new Uint8Array(input), (byte) => byte / 255);
+  const expected = new Float32Array(answer);
+  // Twice: some faults show in the first run only, others in every one but the first.
+  let largest = 0;
+  for (let turn = 0; turn < 2; turn++) {
+    const output = await engine.run(frames);
+    if (Math.ceil(output.length / check.stride) !== expected.length) return Infinity;
+    for (const [i, value] of expected.entries()) {
+      const error = Math.abs(output[i * check.stride] - value);
+      if (!(error <= largest)) largest = Number.isNaN(error) ? Infinity : error;
+    }
+  }
+  return largest;
+}
+
+class Run {
+  #gate = null;
+
+  #open = null;
+
+  cancelled = false;
+
+  constructor(model, engine, post) {
+    Object.assign(this, { model, engine, post });
+  }
+
+  pause() {
+    if (!this.#gate) this.#gate = new Promise((resolve) => { this.#open = resolve; });
+  }
+
+  resume() {
+    this.#open?.();
+    this.#gate = null;
+  }
+
+  /** Lets one window through. */
+  step() {
+    if (!this.#gate) return;
+    this.resume();
+    this.pause();
+  }
+
+  cancel() {
+    this.cancelled = true;
+    this.resume();
+  }
+
+  async go(file) {
+    const clip = await openClip(file, this.model.scale);
+    let saving;
+    try {
+      saving = await this.#upscale(clip, (begun) => { saving = begun; });
+    } catch (error) {
+      await saving?.abandon();
+      throw error;
+    } finally {
+      clip.close();
+    }
+  }
+
+  async #upscale(clip, begun) {
+    const { model, engine, post } = this;
+    const [width, height] = [clip.width * model.scale, clip.height * model.scale];
+    const network = new TiledNetwork((x) => engine.run(x), model, clip.width, clip.height);
+    const saving = await Saving.begin(clip, width, height);
+    begun(saving);
+    post({
+      began: {
+        width, height, tiles: network.tiles, codec: saving.codec, notes: saving.notes,
+        expected: 2 * clip.expected - 1,
+      },
+    });
+    const counts = { frames: 0, cuts: 0, network: 0 };
+    const began = performance.now();
+    let paused = 0;
+    let held = null;
+
+    const write = async (image, before, time, length, isHeld = false) => {
+      const shown = await Promise.all([
+        createImageBitmap(new ImageData(image, width, height)),
+        createImageBitmap(before),
+      ]);
+      const frame = {
+        index: counts.frames, time: time / saving.clock, after: shown[0],
+        before: shown[1], held: isHeld,
+      };
+      post({ frame }, shown);
+      await saving.add(image, width, height, time, length);
+      counts.frames += 1;
+    };
+
+    for await (const window of windows(this.#numbered(clip, counts), model.framesIn)) {
+      const waiting = performance.now();
+      await this.#gate;
+      paused += performance.now() - waiting;
+      if (this.cancelled) break;
+      const { items, keep, hold } = window;
+      if (hold) {
+        // Half-way between two scenes the frame before the cut is shown on.
+        const { image, before, frame } = held;
+        await write(image, before, frame.time + frame.end, frame.end - frame.time, true);
+      }
+      const started = performance.now();
+      const images = await network.upscale(items.map((f) => f.rgb), () => this.cancelled);
+      counts.network += performance.now() - started;
+      if (!images) break;
+      for (let p = keep[0]; p < keep[1]; p++) {
+        const frame = items[p >> 1];
+        const length = frame.end - frame.time;
+        const time = p % 2 ? frame.time + frame.end : 2 * frame.time;
+        const before = picture(frame);
+        await write(images[p], before, time, frame.last ? 2 * length : length);
+        held = { image: images[p], before, frame };
+      }
+      post({
+        progress: {
+          frames: counts.frames,
+          cuts: counts.cuts,
+          seconds: (performance.now() - began - paused) / 1000,
+          networkSeconds: counts.network / 1000,
+          runtimeBytes: engine.bytes,
+          openFrames: clip.opened,
+        },
+      });
+    }
+    if (this.cancelled) {
+      await saving.abandon();
+      post({ cancelled: true });
+      return saving;
+    }
+    const result = await saving.finish();
+    const seconds = (performance.now() - began - paused) / 1000;
+    post({ done: { file: result, ...counts, seconds, openFrames: clip.opened } });
+    return saving;
+  }
+
+  async* #numbered(clip, counts) {
+    const detector = new SceneCutDetector();
+    for await (const frame of clip.frames()) {
+      const cut = detector.isCut(frame.rgb, frame.width, frame.height);
+      counts.cuts += cut;
+      yield { ...frame, cut };
+    }
+  }
+}
+
+function picture({ rgb, width, height }) {
+  const data = new ImageData(width, height);
+  for (let i = 0, from = 0; i < data.data.length; i += 4) {
+    data.data[i] = rgb[from++];
+    data.data[i + 1] = rgb[from++];
+    data.data[i + 2] = rgb[from++];
+    data.data[i + 3] = 255;
+  }
+  return data;
+}

@@ -1,0 +1,289 @@
+// The page: what visitors do, and what they are told.
+
+import { Player } from './player.js';
+import { bestModel } from './tiles.js';
+import { bytes, clock, runsOn, SUPPORT } from './words.js';
+
+const $ = (id) => document.getElementById(id);
+const player = new Player($('stage'), $('picture'), (frame) => {
+  $('at').textContent = `${frame.index + 1} at ${frame.time.toFixed(2)} s`;
+});
+let site;
+let engine = null; // {worker, model, accelerator, ...}
+let running = null; // facts of the work that goes on
+let saved = null; // address of the result
+let files = 0;
+
+const tell = (id, text) => {
+  $(id).textContent = text;
+  $(id).hidden = !text;
+};
+const note = (text) => {
+  const item = document.createElement('li');
+  item.textContent = text;
+  $('notes').append(item);
+};
+
+/** A worker with a model on the first of the accelerators that computes it rightly. */
+async function openEngine(model) {
+  engine?.worker.terminate();
+  engine = null;
+  const refusals = [];
+  for (const accelerator of ['webgpu', 'wasm']) {
+    const worker = new Worker('worker.js');
+    const answer = await new Promise((resolve) => {
+      worker.onmessage = ({ data }) => resolve(data);
+      worker.onerror = (event) => resolve({ refused: event.message ?? 'it ended' });
+      worker.postMessage({ open: model, accelerator });
+    });
+    if (answer.opened) {
+      engine = { worker, model, ...answer.opened };
+      worker.onmessage = ({ data }) => heard(data);
+      worker.onerror = (event) => {
+        fail(`The work ended unexpectedly (${event.message ?? 'out of memory'}); `
+          + 'try a smaller video.');
+      };
+      const why = refusals.length ? ` WebGPU is not used: ${refusals[0]}.` : '';
+      tell('engine', `Ready: ${runsOn(engine)}.${why}`);
+      document.body.dataset.engine = accelerator;
+      return;
+    }
+    worker.terminate();
+    refusals.push(answer.refused ?? answer.failed);
+  }
+  throw new Error(`Nothing here runs the network: ${refusals.join('; ')}.`);
+}
+
+async function begin(file) {
+  await ready;
+  if (!engine) return;
+  if (running) stop();
+  tell('problem', '');
+  $('notes').replaceChildren();
+  if (saved) URL.revokeObjectURL(saved);
+  saved = null;
+  $('save').hidden = true;
+  running = { file, id: ++files };
+  document.body.dataset.state = 'looking';
+  engine.worker.postMessage({ look: file, id: running.id });
+}
+
+async function start(clip) {
+  const { file, id } = running;
+  const model = bestModel([...site.models], clip.width, clip.height);
+  if (!model) {
+    throw new Error('This page has no tiles that fit a video of '
+      + `${clip.width} x ${clip.height} pixels.`);
+  }
+  if (model.file !== engine.model.file) {
+    tell('engine', `Preparing the network for tiles of ${model.width} x ${model.height}`
+      + ' pixels ...');
+    await openEngine(model);
+    if (running?.id !== id) return;
+  }
+  running.clip = clip;
+  engine.worker.postMessage({ start: file, id });
+}
+
+function stop() {
+  engine.worker.postMessage({ cancel: true });
+  running = null;
+  document.body.dataset.state = 'stopped';
+  buttons();
+}
+
+function fail(text) {
+  running = null;
+  tell('problem', text);
+  document.body.dataset.state = 'failed';
+  buttons();
+}
+
+const ANSWERS = {
+  clip: (clip) => start(clip).catch((error) => fail(error.message)),
+  failed: fail,
+  began(facts) {
+    Object.assign(running, facts);
+    facts.notes.forEach(note);
+    player.clear(facts.width, facts.height);
+    $('work').hidden = false;
+    $('progress').max = facts.expected;
+    $('progress').value = 0;
+    const { clip } = running;
+    $('size').textContent = `${clip.width} x ${clip.height} to ${facts.width} x ${
+      facts.height}`;
+    $('runs').textContent = runsOn(engine);
+    document.body.dataset.state = 'working';
+    buttons();
+    $('work').scrollIntoView({ block: 'nearest' });
+  },
+  frame(frame) {
+    dispatchEvent(new CustomEvent('megan-frame', { detail: frame }));
+    player.add(frame);
+  },
+  progress({ frames, seconds, runtimeBytes, cuts }) {
+    Object.assign(running, { frames, cuts });
+    const { expected } = running;
+    const rate = frames / seconds;
+    $('progress').max = Math.max(expected, frames);
+    $('progress').value = frames;
+    $('speed').textContent = `${rate.toPrecision(2)} frames/s`;
+    $('left').textContent = clock(Math.max(0, expected - frames) / rate);
+    showMemory(runtimeBytes);
+  },
+  done({ file, frames, cuts, seconds }) {
+    const name = running.file.name?.replace(/\.[^.]*$/, '') ?? 'sample';
+    saved = URL.createObjectURL(file);
+    $('save').href = saved;
+    $('save').download = `${name}-megan.mp4`;
+    $('save').textContent = `Save MP4 (${bytes(file.size)})`;
+    $('save').hidden = false;
+    $('progress').max = frames;
+    $('progress').value = frames;
+    $('left').textContent = 'done';
+    $('speed').textContent = `${(frames / seconds).toPrecision(2)} frames/s`;
+    const held = cuts ? `, ${cuts} scene ${cuts > 1 ? 'cuts' : 'cut'} held` : '';
+    note(`${frames} frames in ${clock(seconds)}${held}; saved as ${running.codec}.`);
+    running = null;
+    document.body.dataset.state = 'done';
+    buttons();
+  },
+  cancelled() {},
+};
+
+function heard(data) {
+  const { id, ...rest } = data;
+  const [[kind, answer]] = Object.entries(rest);
+  if (id === running?.id) {
+    ANSWERS[kind](answer);
+  } else if (kind === 'frame') { // of work that was stopped
+    answer.before.close();
+    answer.after.close();
+  }
+}
+
+let measuring = false;
+async function showMemory(runtimeBytes) {
+  $('memory').textContent = `${bytes(running.bytes ?? runtimeBytes)}`;
+  if (measuring || !self.crossOriginIsolated
+    || !performance.measureUserAgentSpecificMemory) return;
+  measuring = true;
+  try {
+    const { bytes: all } = await performance.measureUserAgentSpecificMemory();
+    document.body.dataset.bytes = all;
+    if (running) running.bytes = all;
+  } catch { /* this browser does not tell */ }
+  setTimeout(() => { measuring = false; }, 2000);
+}
+
+function buttons() {
+  const shown = !$('work').hidden;
+  $('pause').textContent = player.playing ? 'Pause' : 'Play';
+  $('back').disabled = !shown;
+  $('step').disabled = !shown;
+  $('cancel').disabled = !running;
+}
+
+function togglePause() {
+  if (player.playing) player.pause();
+  else player.play();
+  if (running) engine.worker.postMessage({ [player.playing ? 'resume' : 'pause']: true });
+  buttons();
+}
+
+function step(by) {
+  if (player.playing) togglePause();
+  // Where no frame waits, the network makes the next ones.
+  if (!player.step(by) && by > 0 && running) {
+    engine.worker.postMessage({ step: true });
+    addEventListener('megan-frame', () => setTimeout(() => player.step(1)), { once: true });
+  }
+}
+
+const zoom = (by) => { $('zoom').textContent = player.zoom(by); };
+
+const KEYS = {
+  ' ': togglePause,
+  ',': () => step(-1),
+  '.': () => step(1),
+  '+': () => zoom(1),
+  '=': () => zoom(1),
+  '-': () => zoom(-1),
+};
+const MOVES = {
+  ArrowLeft: [-0.1, 0], ArrowRight: [0.1, 0], ArrowUp: [0, -0.1], ArrowDown: [0, 0.1],
+};
+
+function listen() {
+  $('pause').onclick = togglePause;
+  $('back').onclick = () => step(-1);
+  $('step').onclick = () => step(1);
+  $('larger').onclick = () => zoom(1);
+  $('smaller').onclick = () => zoom(-1);
+  $('cancel').onclick = stop;
+  $('split').oninput = () => player.setSplit($('split').value / 1000);
+  $('stage').oncontextmenu = (event) => event.preventDefault();
+  $('stage').onpointermove = (event) => {
+    if (!(event.buttons & 2)) return;
+    const { width, height } = $('stage').getBoundingClientRect();
+    player.move(-event.movementX / width, -event.movementY / height);
+  };
+  document.onkeydown = (event) => {
+    if ($('work').hidden || event.ctrlKey || event.altKey || event.metaKey) return;
+    const pressed = event.target.closest('button, a, input[type=file]');
+    if (event.key === ' ' && pressed) return;
+    const move = event.shiftKey && MOVES[event.key];
+    if (move) player.move(...move);
+    else if (KEYS[event.key]) KEYS[event.key]();
+    else return;
+    event.preventDefault();
+  };
+  $('file').onchange = () => {
+    if ($('file').files[0]) begin($('file').files[0]);
+    $('file').value = '';
+  };
+  document.ondragover = (event) => {
+    event.preventDefault();
+    $('drop').classList.add('over');
+  };
+  document.ondragleave = (event) => {
+    if (!event.relatedTarget) $('drop').classList.remove('over');
+  };
+  document.ondrop = (event) => {
+    event.preventDefault();
+    $('drop').classList.remove('over');
+    const [file] = event.dataTransfer.files;
+    if (file) begin(file);
+  };
+}
+
+async function prepare() {
+  const response = await fetch('site.json');
+  site = await response.json();
+  $('model').textContent = site.name;
+  for (const { file, title } of site.samples) {
+    const button = document.createElement('button');
+    button.type = 'button';
+    button.textContent = title;
+    button.onclick = async () => {
+      const blob = await (await fetch(file)).blob();
+      begin(new File([blob], file.split('/').at(-1)));
+    };
+    $('samples').append(button);
+  }
+  const lacking = SUPPORT.filter(({ there }) => !there());
+  lacking.forEach(({ otherwise }) => note(otherwise));
+  if (lacking.some(({ needed }) => needed)) {
+    tell('engine', 'This browser cannot run the page.');
+    return;
+  }
+  await openEngine(site.models[0]);
+}
+
+listen();
+buttons();
+const ready = prepare().catch((error) => {
+  tell('engine', '');
+  fail(error.message);
+});
+ready.then(() => { document.body.dataset.ready = 'true'; });

@@ -1,0 +1,1 @@
+"""Looking further than a convolution: across frames, and across the image."""

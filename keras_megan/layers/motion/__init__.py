@@ -1,0 +1,1 @@
+"""Where pixels come from: motion fields, alignment, and frames moved by them."""

@@ -1,0 +1,1 @@
+"""From images to features and back: residual blocks, upsampling, padding."""

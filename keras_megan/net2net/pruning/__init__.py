@@ -1,0 +1,1 @@
+"""Pruning: which units and blocks go, how many, and what helps the network after it."""

@@ -1,0 +1,328 @@
+"""Making a composite layer, or a whole model, anew by its own class, in other widths.
+
+A class's configuration is a structure of names and numbers. Which of the numbers are
+the widths that change is not written anywhere, so it is tried: every number that equals
+an old width becomes the new one, then fewer of them, until the new layer's variables
+have exactly the shapes that the plan wants, one by one. A wrong guess that fits in
+every shape would still be found by the comparison of outputs that follows.
+"""
+
+import copy
+import itertools
+
+import keras
+
+from keras_megan.net2net.channels.sizes import shape_under
+from keras_megan.net2net.errors import Net2NetError
+from keras_megan.net2net.tracing.calls import Tensor
+from keras_megan.net2net.tracing.layer_config import (
+    functions_of,
+    made_of,
+    replace_initializers,
+    resolve,
+    without_build,
+)
+from keras_megan.net2net.tracing.nodes import NodesOf
+
+
+class RemakeError(Net2NetError):
+    """A layer cannot be made anew by its own class."""
+
+
+class Fitting:
+    """The search for a configuration under which a layer has the wanted shapes.
+
+    Args:
+        graph: The `ChannelGraph`.
+        region: The `Region` of the layer; for a model, one around all calls.
+        maps: The `Maps` that say what changes.
+
+    Attributes:
+        reason: Why the last configuration that was tried did not fit.
+    """
+
+    def __init__(self, graph, region, maps):
+        self._graph = graph
+        self._region = region
+        self._maps = maps
+        self._weights = {id(weight.variable): weight for weight in graph.weights}
+        self.reason = "no configuration was tried"
+
+    def find(self, tries, name=None):
+        """Returns the new layer, built; None if no configuration fits.
+
+        Args:
+            tries: The largest number of configurations to try.
+            name: Name of the new layer.
+        """
+        return next((new for new in self._made(tries, name) if self._fits(new)), None)
+
+    def coupled(self, tries):
+        """Returns what else changes in a configuration that has the wanted change.
+
+        Returns:
+            Dict from `Group` to its new size, of all groups that change; None if no
+            configuration has the wanted change.
+        """
+        for new in self._made(tries):
+            sizes = self._sizes_of(new)
+            if sizes is not None and self._maps.sizes.items() <= sizes.items():
+                return sizes
+        return None
+
+    def _made(self, tries, name=None):
+        """Yields the layer made from one configuration after the other."""
+        layer = self._region.layer
+        try:
+            config = without_build(copy.deepcopy(layer.get_config()))
+        except Exception as error:  # Whatever a user's get_config raises.
+            self.reason = f"{type(error).__name__}: {error}"
+            return
+        for changed in itertools.islice(variants(config, self._changes()), tries):
+            if name is not None:
+                changed["name"] = name
+            new = self._attempt(changed)
+            if new is not None:
+                yield new
+
+    def _attempt(self, config):
+        layer = self._region.layer
+        try:
+            with keras.saving.custom_object_scope(functions_of(layer)):
+                new = made_of(type(layer), config)
+            shapes = self._build(new)
+        except Exception as error:  # Whatever a class says to odd widths.
+            text = str(error).strip().splitlines()
+            self.reason = f"{type(error).__name__}: {text[0] if text else ''}"
+            return None
+        wanted = [self._shape(tensor) for tensor in self._region.outputs]
+        if shapes and not _fit(shapes, wanted):
+            self.reason = f"it returns {shapes} instead of {wanted}"
+            return None
+        if len(layer.variables) != len(new.variables):
+            self.reason = (
+                f"it has {len(new.variables)} variables instead of "
+                f"{len(layer.variables)}"
+            )
+            return None
+        return new
+
+    def _fits(self, new):
+        """Whether every variable has the wanted shape."""
+        sizes = self._maps.sizes
+        for before, after in zip(
+            self._region.layer.variables, new.variables, strict=True
+        ):
+            wanted = self._shape_under(before, sizes)
+            if tuple(after.shape) != wanted:
+                self.reason = (
+                    f"'{before.path}' becomes {tuple(after.shape)} instead of {wanted}"
+                )
+                return False
+        return True
+
+    def _shape_under(self, variable, sizes):
+        weight = self._weights.get(id(variable))
+        return tuple(variable.shape) if weight is None else shape_under(weight, sizes)
+
+    def _sizes_of(self, new):
+        """The sizes of all groups that explain a layer's shapes, None if none do."""
+        sizes, pairs = (
+            {},
+            list(zip(self._region.layer.variables, new.variables, strict=True)),
+        )
+        for before, after in pairs:
+            weight = self._weights.get(id(before))
+            if len(before.shape) != len(after.shape):
+                return None
+            for axis, (old, size) in enumerate(
+                zip(before.shape, after.shape, strict=True)
+            ):
+                if old == size:
+                    continue
+                if weight is None or axis not in weight.roles:
+                    return None
+                segments = weight.roles[axis].layout.segments
+                groups = {group for group, _ in segments}
+                if len(groups) != 1:
+                    return None
+                units, rest = divmod(size, sum(inner for _, inner in segments))
+                if rest or sizes.setdefault(groups.pop(), units) != units:
+                    return None
+        right = all(
+            tuple(after.shape) == self._shape_under(before, sizes)
+            for before, after in pairs
+        )
+        return sizes if right else None
+
+    def _build(self, layer):
+        if isinstance(layer, keras.Model) and layer.built:
+            return []
+        args, kwargs = keras.tree.map_structure(
+            self._symbolic, (self._region.args, self._region.kwargs)
+        )
+        kept = [] if layer.built else replace_initializers(layer)
+        before = NodesOf(layer)
+        try:
+            outputs = layer(*args, **kwargs)
+        finally:
+            before.restore()
+            for owner, attribute, initializer in kept:
+                setattr(owner, attribute, initializer)
+        leaves = keras.tree.flatten(outputs)
+        return [x.shape for x in leaves if isinstance(x, keras.KerasTensor)]
+
+    def _shape(self, tensor):
+        layouts = self._graph.layouts[id(tensor)]
+        return tuple(self._maps.size(layout) for layout in layouts)
+
+    def _symbolic(self, leaf):
+        if not isinstance(leaf, Tensor):
+            return leaf
+        symbolic = keras.Input(batch_shape=self._shape(leaf), dtype=leaf.dtype)
+        if leaf.mask is not None:
+            symbolic._keras_mask = keras.Input(batch_shape=leaf.mask, dtype="bool")
+        return symbolic
+
+    def _changes(self):
+        """Dict from an old number to the list of new ones it may have become."""
+        sizes, graph, region = self._maps.sizes, self._graph, self._region
+        here = set(groups_in(graph, region))
+        pairs = [(group.size, n) for group, n in sizes.items() if group in here]
+        own = {id(variable) for variable in region.layer.variables}
+        for weight in graph.weights:
+            if id(weight.variable) in own:
+                old = tuple(weight.variable.shape)
+                pairs += zip(old, shape_under(weight, sizes), strict=True)
+        for call in graph.graph.calls[region.start : region.stop]:
+            for value in graph.follows[id(call.operation)].settings.values():
+                if not callable(value):
+                    old = resolve(value, lambda layout: layout.size)
+                    new = resolve(value, self._maps.size)
+                    pairs += zip(
+                        keras.tree.flatten(old), keras.tree.flatten(new), strict=True
+                    )
+        changes = {}
+        for old, new in pairs:
+            if old != new and old is not None and new not in changes.get(old, []):
+                changes.setdefault(old, []).append(new)
+        return changes
+
+
+def groups_in(graph, region):
+    """Returns the groups of all axes that a region touches."""
+    layouts = [
+        layout for tensor in region.inputs for layout in graph.layouts[id(tensor)]
+    ]
+    for call in graph.graph.calls[region.start : region.stop]:
+        for tensor in call.outputs:
+            layouts += graph.layouts[id(tensor)]
+        for weight in graph.follows[id(call.operation)].weights.values():
+            layouts += [role.layout for role in weight.roles.values()]
+    return list(dict.fromkeys(g for layout in layouts for g in layout.groups))
+
+
+def _fit(shapes, wanted):
+    """Whether shapes agree wherever both are known."""
+    return len(shapes) == len(wanted) and all(
+        len(a) == len(b)
+        and all(x == y or x is None or y is None for x, y in zip(a, b, strict=True))
+        for a, b in zip(shapes, wanted, strict=True)
+    )
+
+
+def variants(config, changes):
+    """Yields configurations with numbers replaced, from all to none of them.
+
+    Args:
+        config: The configuration.
+        changes: Dict from an old number to the list of new ones.
+    """
+    config = _plain_lists(config) if changes else config
+    places = [
+        (path, changes[value]) for path, value in _numbers(config) if value in changes
+    ]
+    for left_out in range(len(places) + 1):
+        for fixed in itertools.combinations(range(len(places)), left_out):
+            chosen = [p for index, p in enumerate(places) if index not in fixed]
+            for values in itertools.product(*(options for _, options in chosen)):
+                changed = copy.deepcopy(config)
+                for (path, _), value in zip(chosen, values, strict=True):
+                    _put(changed, path, value)
+                yield changed
+
+
+def _numbers(value, path=()):
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    else:
+        if isinstance(value, int) and not isinstance(value, bool):
+            yield path, value
+        return
+    for key, item in items:
+        if key not in ("seed", "name", "axis"):
+            yield from _numbers(item, (*path, key))
+
+
+def _put(config, path, value):
+    *outer, last = path
+    for key in outer:
+        config = config[key]
+    config[last] = value
+
+
+def _plain_lists(value):
+    """A structure with lists in place of tuples, as it comes out of a file."""
+    if isinstance(value, dict):
+        return {key: _plain_lists(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain_lists(item) for item in value]
+    return value
+
+
+# === What a class cannot do by itself =================================================
+class _PlainError(Exception):
+    """The call is made with the arguments as they are."""
+
+
+class _SpecialError(Exception):
+    """The call needs something beside it."""
+
+
+class _DryReplay:
+    """A `Replay` that only finds out whether a call needs something beside it."""
+
+    def __init__(self, call, maps):
+        self.call = call
+        self.operation = call.operation
+        self.args, self.kwargs = call.args, call.kwargs
+        self.inputs = call.inputs
+        self.index_map = maps.index_map
+        self.size = maps.size
+        self.is_changed = maps.is_changed
+
+    def _plain(self, *args, **kwargs):
+        raise _PlainError
+
+    def _special(self, *args, **kwargs):
+        raise _SpecialError
+
+    run = run_unchanged = with_config = _plain
+    multiply = add = constant = substitute = _special
+
+
+def is_special(graph, region, maps):
+    """Returns whether a call of a region needs factors or another layer under maps."""
+    for call in graph.graph.calls[region.start : region.stop]:
+        player = graph.players.get(call.name)
+        if player is None:
+            continue
+        try:
+            player(_DryReplay(call, maps))
+        except _PlainError:
+            continue
+        except _SpecialError:
+            return True
+    return False
