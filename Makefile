@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo export test test-fast examples lint format types docs benchmarks clean help
+.PHONY: demo export web test test-fast examples lint format types docs benchmarks clean help
 
 help:
 	@echo "make demo        render a small clip, upscale it, say where the results are"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-fast   run the tests that start no processes (under two minutes)"
 	@echo "make examples    execute the notebooks under examples/"
 	@echo "make export      make and verify SavedModel and TFLite files of megan_mobile (minutes)"
+	@echo "make web         make the page that runs in a browser, and serve it (minutes)"
 	@echo "make lint        check style and types"
 	@echo "make docs        build the API reference into site/"
 	@echo "make benchmarks  measure speed on this machine (minutes)"
@@ -41,6 +42,11 @@ $(VENV)/.installed-docs: pyproject.toml constraints.txt | $(VENV)/.installed
 export: $(VENV)/.installed-dev
 	$(BIN)/python -m export.convert --model megan_mobile --precision fp32,fp16,dynamic_int8,int8 \
 	    --interface float32,uint8 --calibration demo --out exported --force
+
+# The page is made once; `rm -r page` to have it made again.
+web: $(VENV)/.installed-dev
+	@test -e page || $(BIN)/python -m export.web --model megan_nano --out page
+	@$(BIN)/python -m export.web --out page --serve
 
 demo: $(VENV)/.installed
 	@$(BIN)/megan demo -o demo
@@ -74,4 +80,4 @@ benchmarks: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.upscale_overhead
 
 clean:
-	rm -rf $(VENV) demo site
+	rm -rf $(VENV) demo page site

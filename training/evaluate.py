@@ -24,6 +24,7 @@ from training.evaluation.baselines import BASELINES, Method
 from training.evaluation.clips import DOWNSCALES, load_clip
 from training.evaluation.figure import FigureMaker
 from training.evaluation.models import DEFAULT_NUM_INPUTS, load_model
+from training.evaluation.peers import PEERS, check_peer
 from training.evaluation.report import (
     Results,
     make_table,
@@ -43,6 +44,7 @@ class Settings:
         out: Folder for ``results.json`` and ``figure.png``.
         model: Preset name, preset folder or ``.keras`` file; None: baselines alone.
         baselines: Names in the registry of baselines.
+        peers: Names in the registry of networks that others publish.
         frames: Frames used of each clip, from its beginning; None: all.
         downscale: ``"1"``, ``"2"`` or ``"auto"``: area-shrinking before anything else.
     """
@@ -51,6 +53,7 @@ class Settings:
     out: str
     model: str | None = None
     baselines: tuple[str, ...] = tuple(BASELINES)
+    peers: tuple[str, ...] = ()
     frames: int | None = None
     downscale: str = "1"
 
@@ -69,7 +72,10 @@ def evaluate(settings: Settings, console: Console | None = None) -> Results:
         TrainingError, VideoError: One line that says what is wrong.
     """
     console = console or Console()
-    methods = _baselines(settings.baselines)
+    methods = _chosen(settings.baselines, BASELINES, "baseline")
+    methods |= _chosen(settings.peers, PEERS, "peer")
+    for name in settings.peers:
+        check_peer(name)
     sources = find_clips(settings.clips)
     num_inputs = DEFAULT_NUM_INPUTS
     if settings.model:
@@ -120,13 +126,13 @@ def evaluate(settings: Settings, console: Console | None = None) -> Results:
     return results
 
 
-def _baselines(names) -> dict[str, Method]:
-    unknown = [name for name in names if name not in BASELINES]
+def _chosen(names, registry: dict[str, Method], kind: str) -> dict[str, Method]:
+    unknown = [name for name in names if name not in registry]
     if unknown:
         raise TrainingError(
-            f"Unknown baseline {unknown[0]!r}; choose from {', '.join(BASELINES)}."
+            f"Unknown {kind} {unknown[0]!r}; choose from {', '.join(registry)}."
         )
-    return {name: BASELINES[name] for name in names}
+    return {name: registry[name] for name in names}
 
 
 _MODEL = flags.DEFINE_string(
@@ -148,6 +154,9 @@ _DOWNSCALE = flags.DEFINE_enum(
     "Area-shrink clips by this before they serve as truth; auto: by 2 for video files "
     "of 480 lines and more.",
 )
+_PEERS = flags.DEFINE_list(
+    "peers", [], f"Networks of others to measure, if installed: {', '.join(PEERS)}."
+)
 _BASELINES = flags.DEFINE_list(
     "baselines", list(BASELINES), "Baselines to measure beside the model."
 )
@@ -168,6 +177,7 @@ def _main(arguments: list[str]) -> int:
             out=_OUT.value,
             model=_MODEL.value,
             baselines=tuple(_BASELINES.value),
+            peers=tuple(_PEERS.value),
             frames=_FRAMES.value,
             downscale=_DOWNSCALE.value,
         )

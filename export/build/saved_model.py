@@ -21,7 +21,9 @@ def write_saved_model(model: keras.Model, folder: Path) -> None:
     """Writes the SavedModel; the folder appears complete or not at all.
 
     Args:
-        model: With one input and one output. Sizes it leaves open stay open.
+        model: With one input and one output. Sizes it leaves open stay open. A MEGAN
+            that knows other times than halfway has them as a second endpoint,
+            ``at_times``, of frames and times.
         folder: Is replaced if it exists.
     """
     signature = [tf.TensorSpec(tuple(model.input_shape), tf.float32, name=INPUT)]
@@ -30,5 +32,13 @@ def write_saved_model(model: keras.Model, folder: Path) -> None:
     archive.add_endpoint(
         "serve", lambda frames: {OUTPUT: model(frames, training=False)}, signature
     )
+    if (getattr(model, "config", None) or {}).get("still_blocks"):
+        timed = model.at_times
+        times = tf.TensorSpec((None, model.num_frames - 1), tf.float32, name="times")
+        archive.add_endpoint(
+            "at_times",
+            lambda frames, times: {OUTPUT: timed([frames, times], training=False)},
+            [*signature, times],
+        )
     with appearing(folder) as aside:
         archive.write_out(str(aside), verbose=False)

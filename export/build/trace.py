@@ -52,7 +52,9 @@ def trace(
         with mobile_operations(mobile):
             return function.get_concrete_function()
     except (ValueError, tf.errors.InvalidArgumentError) as error:
-        text = " ".join(str(error).split())
+        # Errors of traced code begin with its source; what was said comes last.
+        text = str(error).rsplit("ValueError: ", 1)[-1]
+        text = " ".join(text.split("Arguments received by")[0].split())
         raise ExportError(
             f"{subject.name} cannot take {width}x{height}: {text[:300]}"
         ) from error

@@ -67,25 +67,25 @@ def main(arguments: list[str] | None = None) -> int:
     name = next((text for text in arguments if text in COMMANDS), "")
     with heeding_signals():
         try:
-            return _run(build_parser(name).parse_args(arguments))
+            code = _run(name, arguments)
+            sys.stdout.flush()
+            return code
+        except ExplainedError as error:
+            print(f"megan: {' '.join(str(error).split())}", file=sys.stderr)
+            return 1
         except KeyboardInterrupt:
             advice = ""
             if name == "upscale":
                 advice = " Run the same command again to continue."
             print(f"megan: interrupted.{advice}", file=sys.stderr)
             return INTERRUPTED
+        except BrokenPipeError:
+            # Who read our lines has had enough (`megan info clip.mp4 | head -1`).
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
 
 
-def _run(parsed: argparse.Namespace) -> int:
+def _run(name: str, arguments: list[str]) -> int:
+    parsed = build_parser(name).parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
-        code = parsed.run(parsed) or 0
-        sys.stdout.flush()
-        return code
-    except ExplainedError as error:
-        print(f"megan: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        # Who read our lines has had enough (`megan info clip.mp4 | head -1`).
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    return parsed.run(parsed) or 0

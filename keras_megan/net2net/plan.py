@@ -28,6 +28,7 @@ from keras_megan.net2net.channels.channel_graph import (
 from keras_megan.net2net.channels.index_map import IndexMap
 from keras_megan.net2net.channels.maps import Maps
 from keras_megan.net2net.channels.sizes import shape_under
+from keras_megan.net2net.counting.under_plan import costs_under
 from keras_megan.net2net.errors import Net2NetError
 from keras_megan.net2net.rewriting import apply as applying
 from keras_megan.net2net.rewriting import rewrite
@@ -231,6 +232,14 @@ class Plan(Maps):
         return Plan(graph, maps, summary=f"undo: {self.summary}", restores=True)
 
     # === Text =========================================================================
+    def __repr__(self):
+        before = parameters_under(self.graph, {})
+        return (
+            f"<Plan for '{self.model.name}': {self.summary}; {len(self.maps)} of "
+            f"{len(self.graph.groups)} groups change; "
+            f"{before:,} -> {self.parameters:,} parameters>"
+        )
+
     def __str__(self):
         rows = [("variable", "axes", "shape", "", "new shape", "roles")]
         for path, axes, old, new, roles in self.changes():
@@ -241,6 +250,7 @@ class Plan(Maps):
         lines = [f"Plan for '{self.model.name}': {self.summary}"]
         lines += [f"  stays: {what}: {why}" for what, why in self.graph.fixed.items()]
         begins = len(lines)
+        lines += [f"  {line}" for line in costs_under(self)] if self.maps else []
         for group, index_map in self.maps.items():
             lines.append(f"  {group.name}: {group.size} -> {index_map.new_size} units")
         for row in rows if len(rows) > 1 else []:

@@ -4,10 +4,12 @@ import json
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import keras_megan
 from keras_megan.cli.main import main
+from keras_megan.video.compare import enlarge
 from keras_megan.video.errors import VideoError
 from keras_megan.video.io.read import open_clip
 from keras_megan.video.request.inputs import find_inputs, place_results
@@ -177,3 +179,14 @@ def test_hardware_that_is_not_there_is_said_and_done_without(folder, model, caps
     options = ("--pix-fmt", "yuv444p", "--preset", "veryfast", "--no-audio")
     assert megan("upscale", folder / "one.mp4", "--model", model, *options) == 0
     assert open_clip(output).info.pixel_format == "yuv444p"
+
+
+def test_compare_enlarges_by_lanczos_and_not_by_square_pixels():
+    image = picture(3, 20, 20)
+    large = enlarge(image, 80).astype(float)
+    # Square pixels would differ from the smooth picture by half of a pixel's step.
+    y, x = (np.arange(80) + 0.5) / 4 - 0.5, (np.arange(80) + 0.5) / 4 - 0.5
+    y, x = np.meshgrid(y, x, indexing="ij")
+    red = 90 + 60 * np.sin((x + 1.5 * 3) / 9)
+    assert np.abs(large[8:-8, 8:-8, 0] - red[8:-8, 8:-8]).max() < 1.5
+    assert enlarge(picture(3, 300, 300), 80).shape == (80, 80, 3)

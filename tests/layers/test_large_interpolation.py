@@ -14,6 +14,7 @@ from keras_megan.layers import (
     PixelUnshuffle,
     StillNetwork,
 )
+from keras_megan.layers.mobile_operations import mobile_operations
 from keras_megan.layers.pixels.bilinear_upsampling import BilinearUpsampling
 
 
@@ -62,6 +63,11 @@ def test_whole_pixels_move_exactly_and_what_is_not_a_number_does_no_harm(rng):
 def test_a_flow_of_other_channels_is_refused():
     with pytest.raises(ValueError, match=r"expected a flow of shape"):
         LargeAlignment()(np.zeros((1, 8, 8, 3)), np.zeros((1, 2, 2, 4)))
+
+
+def test_it_says_that_mobile_gpus_cannot():
+    with mobile_operations(), pytest.raises(ValueError, match="moved by gathers"):
+        LargeAlignment()(np.zeros((1, 8, 8, 3)), np.zeros((1, 2, 2, 2)))
 
 
 def test_unshuffling_undoes_shuffling(rng):

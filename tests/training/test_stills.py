@@ -15,6 +15,7 @@ from training.engine.muon import Muon, orthogonal
 from training.errors import TrainingError
 from training.tasks.between import BetweenTask
 from training.tasks.stills import StillTask
+from training.tasks.video import VideoTask
 
 
 def _network():
@@ -140,6 +141,19 @@ def test_the_network_of_pairs_is_the_network_at_its_times(rng):
     network = BetweenTask().with_auxiliary(model)
     received = network([frames[:, 0], frames[:, 1], times])["output"]
     np.testing.assert_allclose(received, expected, atol=1e-5)
+
+
+def test_the_video_task_finds_the_motion_of_the_large_base(rng):
+    model = _network()
+    for weight in model.trainable_weights:
+        weight.assign(rng.normal(size=weight.shape, scale=0.1))
+    task = VideoTask(motion_weight=0.5, flow_weight=0.1)
+    outputs = task.with_auxiliary(model)(
+        rng.uniform(size=(1, 2, 8, 12, 3)).astype("float32")
+    )
+    assert outputs["flow"].shape == (1, 8, 12, 4)
+    assert outputs["moved"].shape == (1, 8, 12, 3)
+    assert outputs["output"].shape == (1, 3, 32, 48, 3)
 
 
 def test_tasks_of_the_large_base_say_what_network_they_need():

@@ -259,7 +259,12 @@ class VggSchedule:
             # active, and all of them together would give way first.
             budget = round(phase.prune * count_macs(self.whole()))
             changes.append(
-                prune(ActivationDensity, macs=budget, round_to=phase.round_to)
+                prune(
+                    ActivationDensity,
+                    macs=budget,
+                    round_to=phase.round_to,
+                    scope="local",
+                )
             )
         changes += deepen_vgg(*depths)
         if phase.width is not None:

@@ -53,7 +53,27 @@ def bicubic_blend(frames: np.ndarray) -> np.ndarray:
 @register_baseline("bicubic_dis")
 def bicubic_dis(frames: np.ndarray) -> np.ndarray:
     """Bicubic in space, motion-compensated by DIS optical flow in time."""
-    large = _enlarge(frames)
+    return with_frames_between(_enlarge(frames))
+
+
+@register_baseline("bicubic_dis_lanczos")
+def bicubic_dis_lanczos(frames: np.ndarray) -> np.ndarray:
+    """The same, moved frames sampled by Lanczos' kernel instead of linearly."""
+    return with_frames_between(_enlarge(frames), cv2.INTER_LANCZOS4)
+
+
+def with_frames_between(
+    large: np.ndarray, sampling: int = cv2.INTER_LINEAR
+) -> np.ndarray:
+    """Puts frames moved by DIS optical flow between large ones.
+
+    Args:
+        large: float32 (T, H, W, 3) in [0, 1].
+        sampling: OpenCV's interpolation for moving them.
+
+    Returns:
+        float32 (2T-1, H, W, 3).
+    """
     result = interleave_midpoints(large)
     flow_estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     gray = [
@@ -67,9 +87,10 @@ def bicubic_dis(frames: np.ndarray) -> np.ndarray:
         # A plain average of both sides: choosing one where the flows disagree looks
         # cleaner at occlusions but scores lower, for averaging also removes noise.
         result[2 * i + 1] = 0.5 * (
-            warp(large[i], -0.5 * flow) + warp(large[i + 1], 0.5 * flow)
+            warp(large[i], -0.5 * flow, sampling)
+            + warp(large[i + 1], 0.5 * flow, sampling)
         )
-    return result
+    return np.clip(result, 0.0, 1.0)
 
 
 def _enlarge(frames: np.ndarray) -> np.ndarray:
@@ -80,8 +101,10 @@ def _to_float(frames: np.ndarray) -> np.ndarray:
     return frames.astype(np.float32) / np.float32(255.0)
 
 
-def warp(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """Samples ``image`` (H, W, C) bilinearly at each pixel + ``flow`` (H, W, 2: x, y).
+def warp(
+    image: np.ndarray, flow: np.ndarray, sampling: int = cv2.INTER_LINEAR
+) -> np.ndarray:
+    """Samples ``image`` (H, W, C) at each pixel + ``flow`` (H, W, 2: x, y).
 
     Outside the image the nearest edge pixel is taken.
     """
@@ -90,7 +113,7 @@ def warp(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
         image,
         columns + flow[..., 0],
         rows + flow[..., 1],
-        cv2.INTER_LINEAR,
+        sampling,
         borderMode=cv2.BORDER_REPLICATE,
     )
 

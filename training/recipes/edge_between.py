@@ -33,6 +33,7 @@ RECIPE = Recipe(
     ),
     batch_size=8,
     ema_decay=0.998,
-    validate_every=500,
+    cpu_bfloat16=True,
+    validate_every=1000,
     expected="28.0 dB on the validation clips' new frames",
 )

@@ -28,10 +28,14 @@ FRAMES = (4, 64, 112, 3)
 FEATURES = "extract"
 #: What estimates motion keeps its channels: a twentieth of the cost, and all depends on
 #: it. (Names in the network after its first pruning.)
-KEPT = (
-    *(FEATURES, "embed", "conv_1_0", "conv_2_0", "conv_3_0"),
-    *("coarse_0", "coarse_1", "coarse_2", "fine_0", "fine_1"),
-)
+KEPT = (FEATURES, "embed", "conv_1_0", "conv_2_0", "conv_3_0")
+KEPT += ("coarse_0", "coarse_1", "coarse_2", "fine_0", "fine_1")
+INSIDES = {
+    "input_shape": FRAMES,
+    "keep": KEPT,
+    "importance": "filter_norm",
+    "scope": "local",
+}
 
 RECIPE = Recipe(
     name="nano",
@@ -44,14 +48,14 @@ RECIPE = Recipe(
             7e-4,
             changes=(
                 prune(widths={FEATURES: 32}),
-                prune(macs=13.94e9, input_shape=FRAMES, round_to=8, keep=KEPT),
+                prune(macs=13.94e9, round_to=8, **INSIDES),
             ),
         ),
         Stage(
             "nano",
             1500,
             7e-4,
-            changes=(prune(macs=8e9, input_shape=FRAMES, round_to=4, keep=KEPT),),
+            changes=(prune(macs=8e9, round_to=4, **INSIDES),),
         ),
     ),
     batch_size=8,

@@ -68,14 +68,14 @@ class Change:
         options: The policy's arguments, as in `keras_megan.net2net`.
         noise: Noise on what copies of units receive, relative to the weights'; see
             `keras_megan.net2net.Plan.apply`.
-        importance: For pruning by what units do on data: function (inputs) -> an
-            importance of `keras_megan.net2net`, where inputs is a float32 batch of the
-            network's input. None: the policy's default.
+        importance: For pruning: the name of an importance of `keras_megan.net2net`; or,
+            by what units do on data, function (inputs) -> an importance, with inputs a
+            float32 batch of the network's input. None: the policy's default.
     """
 
     policy: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    importance: Callable[[Any], Any] | None = None
+    importance: Callable[[Any], Any] | str | None = None
     noise: float = 0.0
 
     def apply(
@@ -94,8 +94,10 @@ class Change:
             TrainingError: If the network cannot be changed like this.
         """
         options = dict(self.options)
-        if self.importance is not None:
+        if callable(self.importance):
             options["importance"] = self.importance(inputs())
+        elif self.importance is not None:
+            options["importance"] = self.importance
         try:
             return POLICIES[self.policy](model, self.noise, seed, **options)
         except (TrainingError, ValueError, TypeError, KeyError) as error:
@@ -123,8 +125,8 @@ def deepen(**options) -> Change:
     return Change("deepen", options)
 
 
-def prune(importance: Callable[[Any], Any] | None = None, **options) -> Change:
-    """Fewer channels; other arguments as for `keras_megan.net2net.prune`."""
+def prune(importance: Callable[[Any], Any] | str | None = None, **options) -> Change:
+    """Fewer channels; other arguments as `keras_megan.net2net.prune`."""
     return Change("prune", options, importance)
 
 

@@ -199,7 +199,7 @@ def _motion_of_small_frames(model: keras.Model) -> dict:
         features = layer[name](features)
     motion = layer["motion"]
     flow, logits, _ = motion(features, images)
-    sides = motion.left(images), motion.right(images)
+    sides = layer["left"](images), layer["right"](images)
     moved = SampleBothSides(motion.reach)(*sides, flow)
     return {"flow": flow, "moved": OcclusionBlend()(*moved, logits, flow)}
 

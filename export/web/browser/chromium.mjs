@@ -15,7 +15,10 @@ const WITHOUT_A_GPU = [
   '--use-vulkan=swiftshader',
   '--ignore-gpu-blocklist',
 ];
-const FOR_TESTS = ['--disable-dev-shm-usage', '--enable-precise-memory-info'];
+const FOR_TESTS = [
+  '--disable-dev-shm-usage',
+  '--enable-blink-features=ForceEagerMeasureMemory',
+];
 
 /** The job that Python wrote: {packages, chromium, seconds, ...}. */
 export const job = JSON.parse(readFileSync(process.argv[2], 'utf8'));

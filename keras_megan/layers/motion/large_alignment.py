@@ -7,16 +7,8 @@ The flow is enlarged bilinearly and counted in large pixels; each output pixel p
 its source at p + flow with the Keys cubic kernel (a = -0.5), 4 x 4 pixels. Where the
 source lies outside the image, the nearest place inside is read.
 
-Two equal ways of computing it, see `mobile_operations`:
-
-    by gathers   the four pixels of a row lie side by side in the channels, so that an
-                 output pixel takes four gathers
-    by tiles     displacements inside a tile of 32 large pixels differ little: each
-                 tile fetches the patch around its middle displacement by a product with
-                 a 0/1 matrix, and samples inside the patch by small products. A pixel
-                 whose displacement differs from its tile's by more than the patch's
-                 margin reads the patch's border instead: motion boundaries may differ
-                 there, everything smooth does not.
+The four pixels of a row lie side by side in the channels, so an output pixel takes four
+gathers. Mobile GPUs have none; networks with this layer are for CPUs and servers.
 
 Source of the kernel: Keys, Cubic Convolution Interpolation for Digital Image
 Processing, IEEE ASSP 1981.
@@ -27,10 +19,6 @@ from keras import ops
 
 from keras_megan.layers.mobile_operations import uses_mobile_operations
 from keras_megan.layers.pixels.bilinear_upsampling import BilinearUpsampling
-
-TILE = 32
-#: Large pixels by which displacements may differ from their tile's middle one.
-MARGIN = 10
 
 
 def _cubic(distance):
@@ -50,6 +38,9 @@ class LargeAlignment(keras.layers.Layer):
         flow: (N, H, W, 2), (dy, dx) in small pixels, clipped to [-reach, reach].
 
     Output shape: (N, scale*H, scale*W, C).
+
+    Raises:
+        ValueError: when traced for a mobile GPU, or for a flow of other channels.
 
     Args:
         reach: largest displacement along each axis, in small pixels.
@@ -71,13 +62,14 @@ class LargeAlignment(keras.layers.Layer):
                 f"{self.name} expected a flow of shape (N, H, W, 2), (dy, dx). "
                 f"Received: flow.shape={tuple(flow.shape)}."
             )
+        if uses_mobile_operations():
+            raise ValueError(
+                "Large frames are moved by gathers, which mobile GPUs lack. Export "
+                "this network for the CPU, or megan_mobile or megan_nano for GPUs."
+            )
         reach = float(self.reach)
         flow = ops.clip(ops.cast(flow, "float32"), -reach, reach)
-        if uses_mobile_operations():
-            return self._by_tiles(large, flow)
-        return self._by_gathers(large, self.enlarge(flow) * float(self.scale))
-
-    def _by_gathers(self, large, offsets):
+        offsets = self.enlarge(flow) * float(self.scale)
         batch, height, width, channels = ops.shape(large)
         # Room for the kernel around the image, which is mirrored there.
         padded = ops.pad(large, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="symmetric")

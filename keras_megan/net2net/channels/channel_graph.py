@@ -20,7 +20,7 @@ import math
 
 import keras
 
-from keras_megan.net2net.channels.layout import Layout, LayoutError, unify
+from keras_megan.net2net.channels.layout import Layout, unify
 from keras_megan.net2net.channels.roles import Follow, reads, writes
 from keras_megan.net2net.channels.sizes import shape_under
 from keras_megan.net2net.channels.whole import (
@@ -33,6 +33,9 @@ from keras_megan.net2net.rules.base import RULES, Site, as_outputs, is_linear
 from keras_megan.net2net.tracing import calls as calls_lib
 from keras_megan.net2net.tracing.graph import trace
 from keras_megan.net2net.tracing.inputs import known_shapes
+
+#: What a rule raises where a call uses its operation in a way it does not expect.
+_UNFITTING = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
 class UnknownOperationError(Net2NetError):
@@ -132,8 +135,7 @@ class ChannelGraph:
         try:
             outputs = as_outputs(rule(site))
             self._check_outputs(call, outputs)
-        except (IndexError, KeyError, TypeError, AttributeError, LayoutError) as error:
-            # The call uses its operation in a way that the rule does not expect.
+        except _UNFITTING as error:
             for weight in follow.weights.values():
                 for role in weight.roles.values():
                     role.layout.freeze(f"its rule does not fit (at {call.name})")

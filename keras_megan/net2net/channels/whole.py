@@ -8,11 +8,11 @@ them, which is found out by trying; all other axes inside it are frozen.
 import numpy as np
 
 from keras_megan.net2net.channels.index_map import IndexMap
+from keras_megan.net2net.channels.layout import Layout, unify
 from keras_megan.net2net.channels.maps import Maps
 from keras_megan.net2net.errors import Net2NetError
 from keras_megan.net2net.rewriting.remake import (
     Fitting,
-    RemakeError,
     groups_in,
     is_special,
 )
@@ -87,9 +87,10 @@ def settle_regions(graph):
     """Freezes what layers that must stay whole cannot take; see above.
 
     Raises:
-        TraceError: If such a layer cannot even be made as it is.
+        TraceError: If neither such a layer nor one around it can be made anew.
     """
     covered, known = 0, {}
+    _widen_regions(graph)
     for region in graph.graph.regions:
         if region.whole is None or region.start < covered:
             continue
@@ -98,28 +99,57 @@ def settle_regions(graph):
             f"{type(region.layer).__name__} stays whole, widths of its configuration "
             f"can change: {region.whole}"
         )
-        if not is_separable(graph, region):
-            raise TraceError(
-                f"{_named(region)} must stay whole ({region.whole}), but shares "
-                "weights with layers outside of it."
-            )
-        fitting = Fitting(graph, region, Maps())
-        if fitting.find(1) is None:
-            raise TraceError(
-                f"{_named(region)} must stay whole ({region.whole}), but cannot be "
-                f"made anew from its configuration: {fitting.reason}. Give it a "
-                "get_config that names all it was made with."
-            )
         for group in groups_in(graph, region):
             if group.frozen is None and group.binding is None:
                 key = _key(graph, region, group)
-                if key not in known:
-                    known[key] = _takes(graph, region, group)
-                if not known[key]:
+                takes = known.get(key)
+                if takes is None:
+                    coupled = _coupled(graph, region, group)
+                    takes = bool(coupled)
+                    if len(coupled) < 2:
+                        known[key] = takes
+                if not takes:
                     group.freeze(
                         f"'{region.path or region.layer.name}' stays whole "
                         f"({region.whole}), and its configuration has no such width"
                     )
+
+
+def _widen_regions(graph):
+    """Where a layer cannot be made anew even as it is, the one around it must be."""
+    known = {}
+    for region in graph.graph.regions[::-1]:
+        if region.whole is None:
+            continue
+        if not is_separable(graph, region):
+            reason = "it shares weights with layers outside of it"
+        else:
+            key = id(region.layer)
+            if key not in known:
+                fitting = Fitting(graph, region, Maps())
+                known[key] = None if fitting.find(1) is not None else fitting.reason
+            reason = known[key]
+        if reason is None:
+            continue
+        around = [
+            other
+            for other in graph.graph.regions
+            if other is not region
+            and other.start <= region.start
+            and region.stop <= other.stop
+            and (not other.path or region.path.startswith(f"{other.path}/"))
+        ]
+        if not around:
+            raise TraceError(
+                f"{_named(region)} must stay whole ({region.whole}), but cannot be "
+                f"made anew: {reason}. Give it a get_config that names all it was made "
+                "with."
+            )
+        if around[-1].whole is None:
+            around[-1].whole = (
+                f"'{region.path}' in it cannot be taken apart ({region.whole}), nor be "
+                f"made anew by itself ({reason})"
+            )
 
 
 def _named(region):
@@ -139,19 +169,29 @@ def is_separable(graph, region):
     return True
 
 
-def _takes(graph, region, group):
-    """Whether the layer can be made with other numbers of units of a group."""
+def _coupled(graph, region, group):
+    """The groups that change if the layer is made with twice the units of a group.
+
+    Groups that can only change together are joined. There are none if the layer's class
+    cannot be made so.
+    """
     twice = np.arange(2 * group.size) % group.size
-    uneven = np.arange(group.size + (group.size + 1) // 2) % group.size
-    for source in (twice, uneven):
-        maps = Maps({group: IndexMap.copies(group.size, source, "first")})
-        if is_special(graph, region, maps):
-            return False
     maps = Maps({group: IndexMap.copies(group.size, twice, "first")})
-    try:
-        return Fitting(graph, region, maps).find(_TRIES) is not None
-    except RemakeError:
-        return False
+    if is_special(graph, region, maps):
+        return {}
+    sizes = Fitting(graph, region, maps).coupled(_TRIES) or {}
+    for other, size in sizes.items():
+        alike = (other.size, size) == (group.size, 2 * group.size)
+        if other.frozen is not None or not alike:
+            return {}
+    uneven = np.arange(group.size + (group.size + 1) // 2) % group.size
+    index_map = IndexMap.copies(group.size, uneven, "first")
+    if is_special(graph, region, Maps(dict.fromkeys(sizes, index_map))):
+        return {}
+    for other in sizes:
+        if other is not group:
+            unify(Layout([(group, 1)]), Layout([(other, 1)]), region.path)
+    return sizes
 
 
 def _key(graph, region, group):

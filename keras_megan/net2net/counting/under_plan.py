@@ -1,7 +1,12 @@
-"""Multiply-adds of a model under a plan, without building it."""
+"""Costs of a model under a plan, without building it."""
 
+from keras_megan.net2net.channels.channel_graph import (
+    ChannelGraph,
+    parameters_under,
+)
 from keras_megan.net2net.channels.sizes import shape_under, size_under
 from keras_megan.net2net.counting.macs import CallShapes, macs_of_call
+from keras_megan.net2net.errors import Net2NetError
 from keras_megan.net2net.tracing.calls import Source
 
 
@@ -26,3 +31,26 @@ def macs_under(graph, sizes):
         ]
         total += macs_of_call(CallShapes(call.operation, *shapes, resized, call.name))
     return total
+
+
+def costs_under(plan):
+    """Returns what a plan saves or spends, as lines of text: before -> after.
+
+    Parameters always; multiply-adds of one sample where every size of the model is
+    known and every operation can be counted. Nothing for plans that insert layers.
+
+    Args:
+        plan: A `keras_megan.net2net.plan.Plan`.
+    """
+    if plan.insertions:
+        return []
+    before = parameters_under(plan.graph, {})
+    lines = [f"parameters: {before:,} -> {plan.parameters:,}"]
+    try:
+        counting = ChannelGraph(plan.model, count=True)
+        known = {group.name: group for group in counting.groups}
+        sizes = {known[group.name]: size for group, size in plan.sizes.items()}
+        old, new = macs_under(counting, {}), macs_under(counting, sizes)
+    except (Net2NetError, KeyError):
+        return lines
+    return [*lines, f"multiply-adds: {old:,} -> {new:,} ({new / max(old, 1):.0%})"]

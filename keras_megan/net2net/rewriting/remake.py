@@ -55,19 +55,35 @@ class Fitting:
             tries: The largest number of configurations to try.
             name: Name of the new layer.
         """
+        return next((new for new in self._made(tries, name) if self._fits(new)), None)
+
+    def coupled(self, tries):
+        """Returns what else changes in a configuration that has the wanted change.
+
+        Returns:
+            Dict from `Group` to its new size, of all groups that change; None if no
+            configuration has the wanted change.
+        """
+        for new in self._made(tries):
+            sizes = self._sizes_of(new)
+            if sizes is not None and self._maps.sizes.items() <= sizes.items():
+                return sizes
+        return None
+
+    def _made(self, tries, name=None):
+        """Yields the layer made from one configuration after the other."""
         layer = self._region.layer
         try:
             config = without_build(copy.deepcopy(layer.get_config()))
         except Exception as error:  # Whatever a user's get_config raises.
             self.reason = f"{type(error).__name__}: {error}"
-            return None
+            return
         for changed in itertools.islice(variants(config, self._changes()), tries):
             if name is not None:
                 changed["name"] = name
             new = self._attempt(changed)
             if new is not None:
-                return new
-        return None
+                yield new
 
     def _attempt(self, config):
         layer = self._region.layer
@@ -83,21 +99,61 @@ class Fitting:
         if shapes and not _fit(shapes, wanted):
             self.reason = f"it returns {shapes} instead of {wanted}"
             return None
-        old, made = layer.variables, new.variables
-        if len(old) != len(made):
-            self.reason = f"it has {len(made)} variables instead of {len(old)}"
+        if len(layer.variables) != len(new.variables):
+            self.reason = (
+                f"it has {len(new.variables)} variables instead of "
+                f"{len(layer.variables)}"
+            )
             return None
-        for before, after in zip(old, made, strict=True):
-            weight = self._weights.get(id(before))
-            wanted = tuple(before.shape)
-            if weight is not None:
-                wanted = shape_under(weight, self._maps.sizes)
+        return new
+
+    def _fits(self, new):
+        """Whether every variable has the wanted shape."""
+        sizes = self._maps.sizes
+        for before, after in zip(
+            self._region.layer.variables, new.variables, strict=True
+        ):
+            wanted = self._shape_under(before, sizes)
             if tuple(after.shape) != wanted:
                 self.reason = (
                     f"'{before.path}' becomes {tuple(after.shape)} instead of {wanted}"
                 )
+                return False
+        return True
+
+    def _shape_under(self, variable, sizes):
+        weight = self._weights.get(id(variable))
+        return tuple(variable.shape) if weight is None else shape_under(weight, sizes)
+
+    def _sizes_of(self, new):
+        """The sizes of all groups that explain a layer's shapes, None if none do."""
+        sizes, pairs = (
+            {},
+            list(zip(self._region.layer.variables, new.variables, strict=True)),
+        )
+        for before, after in pairs:
+            weight = self._weights.get(id(before))
+            if len(before.shape) != len(after.shape):
                 return None
-        return new
+            for axis, (old, size) in enumerate(
+                zip(before.shape, after.shape, strict=True)
+            ):
+                if old == size:
+                    continue
+                if weight is None or axis not in weight.roles:
+                    return None
+                segments = weight.roles[axis].layout.segments
+                groups = {group for group, _ in segments}
+                if len(groups) != 1:
+                    return None
+                units, rest = divmod(size, sum(inner for _, inner in segments))
+                if rest or sizes.setdefault(groups.pop(), units) != units:
+                    return None
+        right = all(
+            tuple(after.shape) == self._shape_under(before, sizes)
+            for before, after in pairs
+        )
+        return sizes if right else None
 
     def _build(self, layer):
         if isinstance(layer, keras.Model) and layer.built:

@@ -14,7 +14,7 @@ import numpy as np
 from keras_megan.net2net.rewriting.remake import Fitting, RemakeError, is_special
 from keras_megan.net2net.rewriting.replay import NoChange, Rewriter
 from keras_megan.net2net.rules.base import RuleError
-from keras_megan.net2net.tracing.calls import Region
+from keras_megan.net2net.tracing.graph import has_own_class
 from keras_megan.net2net.tracing.nodes import layers_of
 
 _REBUILDERS = {}
@@ -123,11 +123,10 @@ def _once(pairs):
 def _of_own_class(plan):
     """A model of the original's class, from its configuration; None if none fits."""
     model = plan.model
-    if type(model).__module__.split(".")[0] == "keras":
-        return None
     graph = plan.graph
-    whole = Region(model, "", (graph.graph.inputs,), {}, stop=len(graph.graph.calls))
-    whole.structure = graph.graph.outputs
+    whole = next((r for r in graph.graph.regions if not r.path), None)
+    if whole is None or not has_own_class(model):
+        return None
     if is_special(graph, whole, plan):
         return None
     new = Fitting(graph, whole, plan).find(_TRIES, model.name)

@@ -53,6 +53,15 @@ def _query_value_key(site):
     return found["query"], found["value"], found["key"]
 
 
+def _heads_of_masks(site, heads):
+    """Freezes the heads if a mask tells them apart."""
+    given = {id(t) for t in site.call.inputs}
+    for name, mask in site.call.kwargs.items():
+        shape = getattr(mask, "shape", ())
+        if "mask" in name and id(mask) in given and len(shape) == 4 and shape[1] != 1:
+            site.freeze(heads, "an attention mask has an axis of heads")
+
+
 def _projection(site, dense, source, heads, size, scale=None, reading=False):
     """An input projection (inputs, heads, size) and its bias (heads, size)."""
     role = reads if reading else writes
@@ -70,6 +79,7 @@ def multi_head_attention(site):
     layer = site.operation
     query, value, key = _query_value_key(site)
     heads = site.new("num_heads", layer.num_heads)
+    _heads_of_masks(site, heads)
     key_size = site.new("key_dim", layer.key_dim)
     value_size = site.new("value_dim", layer.value_dim)
     for name, layout in (
@@ -118,6 +128,7 @@ def group_query_attention(site):
     queries = layer.num_query_heads // layer.num_key_value_heads
     groups = site.new("num_key_value_heads", layer.num_key_value_heads)
     heads = groups.blocks(queries)
+    _heads_of_masks(site, heads)
     size = site.new("head_dim", layer.head_dim)
     # The key is repeated for every query of its group; values share the same size, and
     # the query kernel takes the shares of the product over it.
@@ -160,3 +171,43 @@ def dot_product_attention(site):
     if len(site.output_shapes) > 1:
         result.append([site.fixed(size) for size in site.output_shapes[1]])
     return result
+
+
+@register_rule(keras.layers.AdditiveAttention)
+def additive_attention(site):
+    """Additive attention: a sum over tanh(query + key), weighed by a scale."""
+    values = site.inputs
+    query, value = values[0], values[1]
+    key = values[2] if len(values) > 2 and len(values[2]) == 3 else value
+    site.unify(query[-1], key[-1])
+    scale = getattr(site.operation, "scale", None)
+    if scale is None:
+        site.freeze(query[-1], "attention without a scale sums over it")
+    else:
+        site.weight(scale, {0: reads(query[-1])})
+    for layouts in (query, value, key):
+        site.freeze(layouts[1], "it holds the positions that attend")
+    result = [[query[0], query[1], value[-1]]]
+    if len(site.output_shapes) > 1:
+        result.append([site.fixed(size) for size in site.output_shapes[1]])
+    return result
+
+
+@register_rule("ops.DotProductAttention", linear=True)
+def raw_dot_product_attention(site):
+    """`keras.ops.dot_product_attention` of (batch, positions, heads, size) tensors."""
+    query, key, value = site.inputs[:3]
+    for layouts in site.inputs[3:]:
+        for layout in layouts:
+            site.freeze(layout, "it belongs to an attention mask or bias")
+    for layouts in (query, key, value):
+        site.freeze(layouts[1], "it holds the positions that attend")
+    for layouts in (query, key):
+        site.freeze(layouts[3], "the scores are scaled by its size")
+    if len(site.inputs) > 3 or query[2].size != key[2].size:
+        for layouts in (query, key, value):
+            site.freeze(layouts[2], "heads meet a mask, or share keys")
+    else:
+        site.unify(query[2], key[2])
+    site.unify(key[2], value[2])
+    return [query[0], query[1], query[2], value[3]]

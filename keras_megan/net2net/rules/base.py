@@ -346,6 +346,6 @@ class Site:
 
 def as_outputs(result):
     """Returns a rule's result as a list over outputs of lists of `Layout`."""
-    if result and isinstance(result[0], Layout):
+    if not result or isinstance(result[0], Layout):
         return [list(result)]
     return [list(layouts) for layouts in result]

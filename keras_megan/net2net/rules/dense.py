@@ -229,6 +229,42 @@ def matmul(site):
     return [*batch, first[-2], second[-1]]
 
 
+@register_rule("ops.Tensordot")
+def tensordot(site):
+    """`keras.ops.tensordot` over one axis of each operand."""
+    axes = site.operation.axes
+    ranks = [len(layouts) for layouts in site.inputs]
+    if isinstance(axes, int):
+        pairs = [(ranks[0] - axes + k, k) for k in range(axes)]
+    else:
+        left, right = ([a] if isinstance(a, int) else list(a) for a in axes)
+        pairs = list(zip(left, right, strict=True))
+    pairs = [(a % ranks[0], b % ranks[1]) for a, b in pairs]
+    weighted = [(a, contract(site, a, b)) for a, b in pairs]
+    if not _both_are_tensors(site):
+        return [site.fixed(size) for size in site.output_shapes[0]]
+    replay_with_shares(site, weighted)
+    return [
+        layout
+        for index, layouts in enumerate(site.inputs)
+        for axis, layout in enumerate(layouts)
+        if axis not in {pair[index] for pair in pairs}
+    ]
+
+
+@register_rule("ops.Dot")
+def raw_dot(site):
+    """`keras.ops.dot`: a matmul where the second operand has at most two axes."""
+    if len(site.inputs) == 2 and len(site.inputs[0]) >= 2 == len(site.inputs[1]):
+        weighted = contract(site, len(site.inputs[0]) - 1, 0)
+        replay_with_shares(site, [(len(site.inputs[0]) - 1, weighted)])
+        return [*site.inputs[0][:-1], site.inputs[1][1]]
+    for layouts in site.inputs:
+        for layout in layouts:
+            site.freeze(layout, "a dot product of other ranks than 2")
+    return [site.fixed(size) for size in site.output_shapes[0]]
+
+
 @register_rule(keras.layers.Dot)
 def dot(site):
     """`keras.layers.Dot`: batch axis beside, one axis of each operand summed."""

@@ -59,6 +59,14 @@ def per_channel(site):
 )
 def linear_per_channel(site):
     """One operand, linear in every position by itself (dropout: in inference)."""
+    noise_shape = getattr(site.operation, "noise_shape", None)
+    if noise_shape is not None and "noise_shape" in site.operation.get_config():
+        sizes = zip(noise_shape, site.inputs[0], strict=True)
+        wanted = tuple(
+            size if size in (None, 1) or layout.opaque else layout
+            for size, layout in sizes
+        )
+        site.setting("noise_shape", wanted)
     return site.inputs[0]
 
 

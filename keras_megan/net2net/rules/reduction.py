@@ -12,7 +12,8 @@ from keras_megan.net2net.rules.base import register_rule
 
 
 def _reduced_axes(site):
-    axis, rank = site.operation.axis, len(site.inputs[0])
+    operation, rank = site.operation, len(site.inputs[0])
+    axis = operation.axis if hasattr(operation, "axis") else operation.axes
     if axis is None:
         return list(range(rank))
     axes = [axis] if isinstance(axis, int) else list(axis)
@@ -84,7 +85,14 @@ def extreme(site):
 
 
 @register_rule(
-    "ops.Var", "ops.Std", "ops.Prod", "ops.Median", "ops.Logsumexp", "ops.CountNonzero"
+    "ops.Var",
+    "ops.Std",
+    "ops.Prod",
+    "ops.Median",
+    "ops.Logsumexp",
+    "ops.CountNonzero",
+    "ops.Norm",
+    "ops.Moments",
 )
 def frozen_reduction(site):
     """Any other reduction keeps the axes it reduces."""
@@ -92,7 +100,7 @@ def frozen_reduction(site):
     for axis in axes:
         name = type(site.operation).__name__.lower()
         site.freeze(site.inputs[0][axis], f"{name} is taken over it")
-    return _remaining(site, axes)
+    return [_remaining(site, axes) for _ in site.output_shapes]
 
 
 @register_rule("ops.Argmax", "ops.Argmin")
@@ -129,3 +137,22 @@ def take(site):
     layouts = list(site.inputs[0])
     layouts[axes[0] : axes[0] + 1] = indices
     return layouts
+
+
+@register_rule("ops.TopK")
+def largest(site):
+    """`keras.ops.top_k`: the largest values along the last axis, and where they are."""
+    *others, last = site.inputs[0]
+    site.freeze(last, "its largest positions are picked out")
+    return [[*others, site.fixed(shape[-1])] for shape in site.output_shapes]
+
+
+@register_rule("ops.OneHot")
+def one_hot(site):
+    """`keras.ops.one_hot`: numbers become positions along a new axis."""
+    for layout in site.inputs[0]:
+        site.freeze(layout, "it holds numbers of classes")
+    axis = site.operation.axis % len(site.output_shapes[0])
+    result = list(site.inputs[0])
+    result.insert(axis, site.fixed(site.output_shapes[0][axis]))
+    return result

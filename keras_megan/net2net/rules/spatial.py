@@ -50,6 +50,28 @@ def raw_linear_spatial(site):
     return _spatial(site)
 
 
+@register_rule(
+    *(
+        getattr(keras.layers, name)
+        for name in (
+            "RandomFlip",
+            "RandomRotation",
+            "RandomTranslation",
+            "RandomZoom",
+            "RandomCrop",
+            "RandomShear",
+            "RandomPerspective",
+            "RandomElasticTransform",
+        )
+        if hasattr(keras.layers, name)
+    ),
+    linear=True,
+)
+def augmentation(site):
+    """Images moved at random: all channels the same way. Colours are another matter."""
+    return _spatial(site)
+
+
 @register_rule("ops.MaxPool", "ops.AdaptiveMaxPool")
 def raw_maximum_spatial(site):
     """`keras.ops.max_pool`."""

@@ -15,7 +15,7 @@ is traced twice with different real sizes, and the two are compared
 import keras
 import numpy as np
 
-from keras_megan.net2net.tracing.calls import Graph, Source, TraceError
+from keras_megan.net2net.tracing.calls import Graph, Region, Source, TraceError
 from keras_megan.net2net.tracing.inputs import (
     fresh_inputs,
     is_functional,
@@ -87,6 +87,11 @@ def trace(model, is_primitive, input_shape=None, whole_sizes=False):
     ) from failure
 
 
+def has_own_class(model):
+    """Returns whether a model is of a class that is not one of Keras's own."""
+    return type(model).__module__.split(".")[0] != "keras"
+
+
 class _Attempt:
     """Tries to trace a model, keeping whole what cannot be laid out."""
 
@@ -121,6 +126,10 @@ class _Attempt:
             outputs = tracer.walk(self.model.output, known, prefix="")
         else:
             outputs = tracer.inline(self.model, (inputs,), {}, path="")
+        if is_functional(self.model) and has_own_class(self.model):
+            region = Region(self.model, "", (inputs,), {}, outputs)
+            region.stop = len(tracer.calls)
+            tracer.regions.insert(0, region)
         graph = Graph(self.model, tracer.calls, inputs, outputs, names, tracer.regions)
         graph.shapes = [
             tuple(size or _SIZES[1][0][0] for size in x.shape)

@@ -1,8 +1,12 @@
 """Making a layer anew from its configuration: what has to be adjusted around it."""
 
+import inspect
+
 import keras
 
 from keras_megan.net2net.channels.layout import Layout
+
+_KERAS_OWN = ("name", "trainable", "dtype")
 
 
 def resolve(value, size_of):
@@ -24,10 +28,11 @@ def without_build(config):
 
 
 def functions_of(layer):
-    """The plain functions a layer holds, so that its configuration can name them."""
+    """The plain functions in a layer, so that its configuration can name them."""
     return {
         value.__name__: value
-        for value in vars(layer).values()
+        for part in layer._flatten_layers(include_self=True, recursive=True)
+        for value in vars(part).values()
         if callable(value) and hasattr(value, "__name__") and "<" not in value.__name__
     }
 
@@ -45,18 +50,22 @@ def replace_initializers(layer):
 def made_of(layer_class, config):
     """Returns a new layer of a class from a configuration.
 
-    Classes that do not hand Keras's own arguments on to `keras.Layer` get them set.
+    Classes whose constructor does not take all that their configuration holds, Keras's
+    own arguments or numbers that follow from others, get what they take.
     """
     try:
         return layer_class.from_config(config)
     except TypeError:
-        own = {
-            k: v for k, v in config.items() if k not in ("name", "trainable", "dtype")
-        }
+        taken = inspect.signature(layer_class.__init__).parameters
+        if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in taken.values()):
+            taken = {*taken, *_KERAS_OWN}
+        own = {key: value for key, value in config.items() if key in taken}
+        if own == config:
+            raise
         layer = layer_class.from_config(own)
     if "name" in config:
         layer.name = config["name"]
-    if "dtype" in config:
+    if "dtype" in config and "dtype" not in own:
         policy = keras.dtype_policies.get(config["dtype"])
         if policy != layer.dtype_policy:
             layer.dtype_policy = policy

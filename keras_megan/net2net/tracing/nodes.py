@@ -102,21 +102,55 @@ def _describe(leaf):
 
 
 @contextlib.contextmanager
-def tolerant_nodes():
-    """Lets layers return None beside tensors, as they may when they are really called.
+def looking_inside(is_primitive):
+    """Lets symbolic calls of layers go as the real ones do.
 
-    Keras refuses such a call on symbolic tensors where it makes the node.
+    - A layer finds the shapes of its outputs by running its ``call``. Keras asks
+      ``compute_output_spec``, which knows less: it loses sizes that were computed with,
+      and need not take all the arguments that ``call`` takes. Of primitive layers that
+      is good enough unless it loses a size.
+    - Layers may return None beside tensors; Keras refuses to make a node of that.
+
+    Args:
+        is_primitive: Function from a layer to whether it is one call.
     """
     module = inspect.getmodule(keras.Layer)
-    strict = module.Node
+    strict, ask = module.Node, keras.Layer.symbolic_call
 
     def node(operation, call_args=None, call_kwargs=None, outputs=None):
         leaves = keras.tree.flatten(outputs)
         tensors = [x for x in leaves if isinstance(x, keras.KerasTensor)]
         return strict(operation, call_args, call_kwargs, tensors)
 
-    module.Node = node
+    def run(layer, *args, **kwargs):
+        if is_primitive(layer):
+            outputs = ask(layer, *args, **kwargs)
+            if _is_open(args, kwargs) or not _is_open(outputs):
+                return outputs
+        try:
+            outputs = layer.call(*args, **kwargs)
+        except Exception:  # Whatever it raises, Keras may know better.
+            return ask(layer, *args, **kwargs)
+        return keras.tree.map_structure(_fresh, outputs)
+
+    module.Node, keras.Layer.symbolic_call = node, run
     try:
         yield
     finally:
-        module.Node = strict
+        module.Node, keras.Layer.symbolic_call = strict, ask
+
+
+def _is_open(*structure):
+    leaves = keras.tree.flatten(structure)
+    return any(isinstance(x, keras.KerasTensor) and None in x.shape for x in leaves)
+
+
+def _fresh(leaf):
+    """A tensor of its own in place of one that a call inside has made."""
+    if isinstance(leaf, keras.KerasTensor):
+        return keras.KerasTensor(leaf.shape, leaf.dtype)
+    if isinstance(leaf, keras.Variable) or keras.ops.is_tensor(leaf):
+        return keras.KerasTensor(
+            leaf.shape, keras.backend.standardize_dtype(leaf.dtype)
+        )
+    return leaf

@@ -30,9 +30,9 @@ from keras_megan.net2net.tracing.calls import (
 from keras_megan.net2net.tracing.nodes import (
     NodesOf,
     layers_of,
+    looking_inside,
     ordered_nodes,
     signature_of,
-    tolerant_nodes,
 )
 
 
@@ -61,6 +61,16 @@ def why_whole(layer):
     if getattr(layer, "lora_enabled", False):
         return "it has LoRA weights: merge them into the kernel first"
     return None
+
+
+def gist(error):
+    """Returns the first line of an error that says what happened.
+
+    Keras puts "Exception encountered when calling ..." before the message.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [x for x in lines if not x.startswith(("Exception encountered", "\x1b[1m"))]
+    return f"{type(error).__name__}: {(told or lines or [''])[0]}"
 
 
 class Tracer:
@@ -126,7 +136,7 @@ class Tracer:
             self.regions.append(region)
         before = NodesOf(layer)
         try:
-            with tolerant_nodes():
+            with looking_inside(self._is_primitive):
                 outputs, known = self._call_symbolically(layer, args, kwargs)
                 nodes = ordered_nodes(outputs, known)
                 prefix = f"{path}/" if path else ""
@@ -192,8 +202,7 @@ class Tracer:
         except Exception as error:
             # Whatever a user's layer raises on symbolic tensors.
             self._return_to(state)
-            text = str(error).strip().splitlines() or [type(error).__name__]
-            self.kept[id(layer)] = f"it cannot be laid out as keras.ops: {text[0]}"
+            self.kept[id(layer)] = f"it cannot be laid out as keras.ops: {gist(error)}"
             return None
 
     def _hand_masks_on(self, layer, outputs, symbolic):

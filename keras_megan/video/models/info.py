@@ -8,7 +8,8 @@ import json
 import re
 from pathlib import Path
 
-from keras_megan.video.errors import VideoError, reading
+from keras_megan.imaging.find import VIDEO_SUFFIXES
+from keras_megan.video.errors import VideoError
 from keras_megan.video.io.read import open_clip
 from keras_megan.video.progress import clock
 from keras_megan.video.scene_cuts import SceneCutDetector
@@ -29,9 +30,7 @@ def describe_subject(subject: str, size: str, as_json: bool) -> None:
         VideoError: If it is none of these.
     """
     path = Path(subject)
-    with reading(path):
-        exists = path.exists()
-    if not exists and path.suffix and path.suffix.lower() not in _MODEL_SUFFIXES:
+    if path.suffix.lower() in VIDEO_SUFFIXES and not path.exists():
         raise VideoError(f"Cannot read '{path}': no such file or folder.")
     is_model = path.suffix.lower() in _MODEL_SUFFIXES or (
         not path.is_file() and not _has_images(path)

@@ -194,6 +194,24 @@ def test_a_saved_model_is_pruned_by_its_path(model, tmp_path):
     assert net2net.prune(str(tmp_path / "model.keras"), {"a": 3}).width("a") == 3
 
 
+def test_the_table_says_what_is_saved_and_the_short_form_is_short(model):
+    plan = net2net.prune(model, 0.5, scope="local")
+    small = plan.apply()
+    old, new = net2net.count_params(model), net2net.count_params(small)
+    assert f"  parameters: {old:,} -> {new:,}\n" in str(plan)
+    old, new = net2net.count_macs(model), net2net.count_macs(small)
+    assert f"  multiply-adds: {old:,} -> {new:,} ({new / old:.0%})\n" in str(plan)
+    assert repr(plan).startswith(f"<Plan for '{model.name}': prune 50% of the units")
+    assert "2 of 2 groups change" in repr(plan) and "\n" not in repr(plan)
+
+
+def test_the_table_of_a_model_with_open_sizes_counts_parameters_alone():
+    entry = keras.Input((None, None, 3))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3, name="a")(entry))
+    text = str(net2net.prune(keras.Model(entry, layers.Dense(2)(x)), {"a": 4}))
+    assert "parameters: 242 -> 122\n" in text and "multiply-adds" not in text
+
+
 # === Nothing changes ==================================================================
 def test_a_plan_that_changes_nothing_says_so(model):
     with pytest.warns(UserWarning, match="stays as it is.*already fit"):
