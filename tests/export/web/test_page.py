@@ -97,7 +97,7 @@ def check_frames(seen, count, good, site, tmp_path):
 
 def check_saved(given, saved, count):
     """The MP4 has every frame at its moment, and the same sound."""
-    times = [time for time, _ in clips.packets(given, "video")]
+    times = sorted(time for time, _ in clips.packets(given, "video"))
     wanted = []
     for time, after in zip(times, times[1:], strict=False):
         wanted += [time, (time + after) / 2]
