@@ -37,7 +37,7 @@ from keras_megan.net2net.rewriting.insertion import Insertion
 _VERSION = 2
 _READABLE = (1, 2)
 #: Name -> class, of the kinds of plans that hold more than maps and insertions.
-_KINDS = {}
+_KINDS: dict = {}
 
 
 class PlanError(Net2NetError):
