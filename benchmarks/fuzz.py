@@ -41,6 +41,7 @@ CLIPS = {
     "l.gif": ("gif", []),
 }
 _PATIENCE = 60  # seconds for one job
+_PATIENCE_AT_START = 300  # until a process has loaded everything
 _BATCH = 25  # jobs of one process
 
 
@@ -146,7 +147,7 @@ def run(seeds: list[int], counts: dict[str, int], folder: Path, report) -> None:
         )
         process.start()
         current, done = batch[0], 0
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _PATIENCE_AT_START
         while done < len(batch):
             try:
                 seed, outcome, line = results.get(timeout=1)
