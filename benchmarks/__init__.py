@@ -7,6 +7,4 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from keras_megan.quiet import load_keras
-
-load_keras()
+import keras_megan  # noqa: F401  so that Keras loads without messages, when it does

@@ -1,4 +1,4 @@
-"""How many training samples a second one core makes, and where the time goes.
+"""How many training samples one core makes per second, and where the time goes.
 
     python -m benchmarks.input_pipeline [--data SHARDS] [--crop 128] [--output FILE]
 

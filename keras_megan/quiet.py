@@ -24,15 +24,18 @@ def wants_quiet() -> bool:
     return level.isdigit() and int(level) >= ERRORS_ONLY
 
 
-def load_keras() -> None:
-    """Imports Keras with its backend, quietly if `wants_quiet`.
+@contextlib.contextmanager
+def starting_up() -> Iterator[None]:
+    """Around the import of a runtime: holds standard error back if `wants_quiet`."""
+    with standard_error_held_back() if wants_quiet() else contextlib.nullcontext():
+        yield
 
-    If the import fails, what was held back is printed after all.
-    """
-    if "keras" in sys.modules or not wants_quiet():
-        return
-    with standard_error_held_back():
-        import keras  # noqa: F401
+
+def load_keras() -> None:
+    """Imports Keras with its backend, quietly if `wants_quiet`."""
+    if "keras" not in sys.modules and wants_quiet():
+        with starting_up():
+            import keras  # noqa: F401
 
 
 @functools.cache

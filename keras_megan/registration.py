@@ -20,7 +20,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from keras_megan.quiet import load_keras
+from keras_megan.quiet import starting_up
 
 #: Modules whose import registers something with Keras.
 REGISTERING = tuple(
@@ -52,7 +52,6 @@ class _Finder(importlib.abc.MetaPathFinder):
         target: ModuleType | None = None,
     ) -> importlib.machinery.ModuleSpec | None:
         if fullname in REGISTERING and "keras" not in sys.modules:
-            load_keras()
             importlib.import_module("keras")
             found = _Loaded(sys.modules[fullname])
             return importlib.machinery.ModuleSpec(fullname, found)
@@ -82,7 +81,8 @@ class _ThenRegister(importlib.abc.Loader):
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
         try:
-            self._loader.exec_module(module)
+            with starting_up():
+                self._loader.exec_module(module)
         except BaseException:
             sys.meta_path.insert(0, self._finder)  # another attempt may succeed
             raise

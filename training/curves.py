@@ -123,14 +123,16 @@ def _first_score(row: dict | None) -> str:
 
 def _define_flags() -> None:
     """Only in the program itself: flags are global, and modules import each other."""
-    flags.DEFINE_list("runs", [], "Run folders.")
-    flags.DEFINE_string("out", "curves.png", "The figure.")
-    flags.DEFINE_string("score", None, "Column of validation.csv.")
+    flags.DEFINE_list("runs", [], "Folders of runs.")
+    flags.DEFINE_string("out", "curves.png", "PNG file to write.")
+    flags.DEFINE_string(
+        "score", None, "Column of validation.csv to show; by default the first."
+    )
 
 
 def _main() -> int:
     if not flags.FLAGS.runs:
-        raise TrainingError("Say which runs to compare: --runs RUN_A,RUN_B.")
+        raise TrainingError("Expected --runs RUN_A,RUN_B: the runs to compare.")
     runs = {Path(run).resolve().name: Path(run) for run in flags.FLAGS.runs}
     draw_curves(runs, Path(flags.FLAGS.out), flags.FLAGS.score)
     console = Console()

@@ -1,10 +1,10 @@
-"""Measures a model on real clips, beside what can be had without one.
+"""Measures a model on real clips, beside baselines that need no network.
 
     python -m training.evaluate --model megan_edge --clips FOLDER --out runs/evaluate
 
 Each sub-folder of images and each video file in FOLDER is a clip. Its frames are the
 truth; every second one, reduced four times, is the input. Prints luma PSNR and SSIM per
-clip and on average, apart for given and new frames; writes ``results.json`` and
+clip and on average, separately for given and new frames; writes ``results.json`` and
 ``figure.png``. The protocol and its traps: docs/evaluation.md.
 """
 

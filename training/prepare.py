@@ -5,8 +5,8 @@
 
 Every video file and every folder of images below FOLDER is a source; Vimeo-90K's, REDS'
 and Vid4's layouts are read directly. Scene cuts, still stretches and wild motion are
-left out. Damaged files are skipped with a line each and counted. Interrupted, the same
-command goes on where it stopped. Photographs are kept beside the shards, for the tasks
+left out. Damaged files are skipped with a line each and counted. After an interruption
+the same command continues. Photographs are kept beside the shards, for the tasks
 that learn from single images. What ends up where: docs/training.md.
 """
 
@@ -94,7 +94,7 @@ def prepare(settings: PrepareSettings, console: Console | None = None) -> dict:
 
 
 def _units(sources: list[Source]) -> list[list[Source]]:
-    """Videos one by one, folders of images by the hundreds."""
+    """Groups sources into shards: one video each, or hundreds of folders of images."""
     units = [[source] for source in sources if not Path(source.path).is_dir()]
     folders = [source for source in sources if Path(source.path).is_dir()]
     step = SMALL_SOURCES_PER_SHARD if len(folders) > SMALL_SOURCES_PER_SHARD else 1
@@ -172,36 +172,45 @@ _DEFAULTS = SegmentSettings()
 
 def _define_flags() -> None:
     """Only in the program itself: flags are global, and modules import each other."""
-    flags.DEFINE_string("videos", None, "Folder of videos or frame folders.")
+    flags.DEFINE_string("videos", None, "Folder of videos and of folders of frames.")
     flags.DEFINE_string("out", None, "Folder for the shards.")
-    flags.DEFINE_string("photos", None, "Folder of photographs to keep beside them.")
+    flags.DEFINE_string(
+        "photos", None, "Folder of photographs to keep beside the shards."
+    )
     flags.DEFINE_string(
         "manifest",
         None,
-        "JSON list of what is known of the sources: licence, cuts, ...",
+        "JSON list of what is known about the sources: licence, cuts, ...",
     )
     flags.DEFINE_string(
         "downscale",
         "auto",
-        "Area-shrink sources for which the manifest says nothing: auto, 1, 2, 3 or 4.",
+        "Factor by which to shrink sources, unless the manifest gives one: auto, 1, "
+        "2, 3 or 4.",
     )
-    flags.DEFINE_enum("codec", "png", sorted(CODECS), "How frames are stored.")
-    flags.DEFINE_integer("length", _DEFAULTS.length, "Frames of a clip.")
+    flags.DEFINE_enum(
+        "codec", "png", sorted(CODECS), "Format in which frames are stored."
+    )
     flags.DEFINE_integer(
-        "min_length", _DEFAULTS.min_length, "Shorter clips are left out."
+        "length", _DEFAULTS.length, "Largest number of frames in a clip."
+    )
+    flags.DEFINE_integer(
+        "min_length", _DEFAULTS.min_length, "Smallest number of frames in a clip."
     )
     flags.DEFINE_float(
-        "still_pixels", _DEFAULTS.still_pixels, "Share of pixels that must change."
+        "still_pixels",
+        _DEFAULTS.still_pixels,
+        "Share of pixels that must change between two frames.",
     )
     flags.DEFINE_float(
-        "max_motion", _DEFAULTS.max_motion, "Mean motion allowed, pixels per frame."
+        "max_motion", _DEFAULTS.max_motion, "Largest mean motion in pixels per frame."
     )
-    flags.DEFINE_integer("processes", os.cpu_count() or 1, "Processes at once.")
+    flags.DEFINE_integer("processes", os.cpu_count() or 1, "Number of processes.")
 
 
 def _main() -> int:
     if not flags.FLAGS.videos or not flags.FLAGS.out:
-        raise TrainingError("Say from what and to where: --videos FOLDER --out SHARDS.")
+        raise TrainingError("Expected --videos FOLDER and --out SHARDS.")
     if flags.FLAGS.downscale not in ("auto", "1", "2", "3", "4"):
         raise TrainingError(
             "--downscale must be auto, 1, 2, 3 or 4; received "

@@ -4,10 +4,10 @@
         --data SHARDS --validation CLIPS --out RUN
 
 SHARDS come from ``training.prepare``; CLIPS is a folder of videos or frame folders.
-Start the same command again after any interruption: it goes on from the last checkpoint
-exactly as if nothing had happened. SIGTERM and Ctrl-C save first and exit with 143.
-Several GPUs: ``--strategy mirrored``; several machines: the same command on each, with
-TF_CONFIG set and RUN on a disk they share. Details: docs/training.md.
+Start the same command again after any interruption: it continues from the last
+checkpoint exactly as if nothing had happened. SIGTERM and Ctrl-C save first and exit
+with 143. Several GPUs: ``--strategy mirrored``; several machines: the same command on
+each, with TF_CONFIG set and RUN on a disk they share. Details: docs/training.md.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ def _changed(recipe: Recipe) -> Recipe:
 
 
 def _loader(model: str):
-    """What builds the first network instead of the recipe: a kept one, or a preset."""
+    """Returns what builds the first network instead of the recipe."""
 
     def load():
         from keras_megan.megan import MEGAN
@@ -128,7 +128,7 @@ def _main() -> int:
             console=console,
         )
     except Stopped as stopped:
-        console.print(f"train: stopped; {stopped}. The same command goes on.")
+        console.print(f"train: stopped; {stopped}. The same command continues.")
         return STOPPED
     return 0
 

@@ -43,7 +43,7 @@ class Row:
 
     @property
     def title(self) -> str:
-        """For tables and messages."""
+        """Name in tables and messages."""
         name = Path(self.name).name if self.kind == "litert" else self.name
         return f"{self.kind}: {name}"
 

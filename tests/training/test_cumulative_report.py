@@ -193,7 +193,7 @@ def test_noise_and_detection_are_averaged_over_seeds_and_judged(runs, tmp_path):
 
 
 def test_runs_that_cannot_be_reported_are_explained(runs, tmp_path):
-    with pytest.raises(TrainingError, match="Say which runs"):
+    with pytest.raises(TrainingError, match="Expected one or more folders"):
         make_report([], tmp_path / "out")
     with pytest.raises(TrainingError, match="does not hold a run"):
         make_report([tmp_path], tmp_path / "out")

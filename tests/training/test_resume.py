@@ -83,7 +83,7 @@ def test_sigterm_saves_exits_with_143_and_the_run_can_be_resumed(
     process.send_signal(signal.SIGTERM)
     out, error = process.communicate(timeout=100)
     assert process.returncode == STOPPED, error
-    assert "The same command goes on" in out
+    assert "The same command continues" in out
     saved = {path.stem for path in (stage / "checkpoints").glob("step-*.index")}
     assert len(saved) == 2 and "step-0" in saved and not (stage / "last.keras").exists()
     weights = train(recipe, shards, tmp_path / "run", console=QUIET)

@@ -317,4 +317,4 @@ def test_the_program_writes_its_json_and_fails_in_one_line(pack, tmp_path):
     assert document["models"] == models.split(",")
     assert document["settings"]["attacked_images"] == 6
     status, _, error = run_program("training.classifiers.robustness", f"--data={pack}")
-    assert status == 1 and "robustness: Say which networks" in error
+    assert status == 1 and "robustness: Expected --models" in error

@@ -60,7 +60,7 @@ class StageAccount:
 
     @property
     def training_macs(self) -> float:
-        """Forwards and backwards; of teachers forwards alone."""
+        """Multiply-adds of forward and backward passes, and of the teachers."""
         return self.samples * (PASSES * self.macs + self.teacher_macs)
 
 
@@ -212,7 +212,7 @@ def choose_baseline(ways: dict[str, Way], name: str | None = None) -> Way:
     name = name or (single[0] if len(single) == 1 else None)
     if name not in ways:
         raise TrainingError(
-            f"Say which recipe is training from scratch: --baseline, one of "
+            f"Expected --baseline, the recipe that trains from scratch, one of "
             f"{', '.join(ways)}; {len(single)} of them have a single stage."
         )
     return ways[name]

@@ -3,11 +3,11 @@
     python -m training.classifiers.cumulative_report RUN... --out FOLDER \
         [--robustness A.json,B.json] [--baseline RECIPE] [--margin 0.005]
 
-Runs of one recipe with different seeds are put together. Written are ``report.md`` with
-the cost account and, if there are files of `training.classifiers.robustness`, noise and
-detection;
-``accuracy.png`` (score against multiply-adds of training), ``noise.png`` and
-``roc.png``. What was claimed and is not so is said in words.
+Runs of one recipe with different seeds are put together. The program writes
+``report.md`` with the cost account and, given files of
+`training.classifiers.robustness`, noise and detection; ``accuracy.png`` (score against
+multiply-adds of training), ``noise.png`` and ``roc.png``. The report also says in words
+which claims do not hold.
 """
 
 import io
@@ -226,7 +226,7 @@ def make_report(
         TrainingError: If a run has not finished, or a file is not what it should be.
     """
     if not folders:
-        raise TrainingError("Say which runs to report: one or more folders.")
+        raise TrainingError("Expected one or more folders of runs to report.")
     ways = gather_ways(folders)
     scratch = choose_baseline(ways, baseline)
     measured = [read_robustness(path) for path in robustness]
@@ -259,8 +259,12 @@ def _define_flags() -> None:
     flags.DEFINE_list(
         "robustness", [], "JSON files of training.classifiers.robustness."
     )
-    flags.DEFINE_string("baseline", None, "Recipe that is training from scratch.")
-    flags.DEFINE_float("margin", 0.005, "What counts as equal accuracy, as a share.")
+    flags.DEFINE_string(
+        "baseline", None, "Name of the recipe that trains from scratch."
+    )
+    flags.DEFINE_float(
+        "margin", 0.005, "Difference that still counts as equal accuracy, as a share."
+    )
 
 
 def _main(runs: list[str]) -> int:

@@ -1,17 +1,17 @@
-"""How well attacked images are told from clean ones: committees against one network.
+"""How well one network, and committees, tell attacked images from clean ones.
 
 A *detector* is a committee (`keras_megan.classifiers.mutual_inference`) whose last
 network is the one that is attacked:
 
     single        that network alone; its score is 1 - its confidence
     stages        the networks that cumulative training left, in order
-    independent   networks of the same kinds that were trained apart, then the attacked
+    independent   networks of the same kinds, trained separately, then the attacked one
 
-Attacked are the images that the network classifies rightly; counted are the attacks
-that succeed. Their scores are compared with those of all clean images: area under the
+Images that the network classifies correctly are attacked; only attacks that succeed
+count. Their scores are compared with those of all clean images: area under the
 ROC curve, and the share detected where one in twenty clean images is.
 
-Transferred attacks know the last network alone. Adaptive ones know the whole committee.
+Transferred attacks know only the last network; adaptive ones know the whole committee.
 """
 
 from collections.abc import Mapping, Sequence

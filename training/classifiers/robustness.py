@@ -7,10 +7,10 @@
 
 ``--models`` are the networks of a cumulative run in order; the last one is judged, and
 all together are the committee. ``--scratch`` is the network to compare it with,
-``--independent`` networks that were trained apart, for a committee of the other kind:
-for networks of the same sizes, take earlier stages of runs with other seeds.
+``--independent`` networks that were trained separately, for a committee of the other
+kind: for networks of the same sizes, take earlier stages of runs with other seeds.
 
-Measured on the split that is scored on, and written as JSON: accuracy clean and under
+Written as JSON, measured on the validation split: accuracy on clean images and under
 noise (each strength with every seed), the gap between training and validation accuracy,
 and how well attacks are detected (`training.classifiers.detection`). Images are in
 [0, 1]; after noise they are cut to that range.
@@ -232,22 +232,30 @@ def _some(images, labels, count: int) -> tuple:
 def _define_flags() -> None:
     """Only in the program itself: flags are global, and modules import each other."""
     flags.DEFINE_list(
-        "models", [], "The stages' networks in order, the judged one last."
+        "models", [], "Networks of the stages in order; the last one is judged."
     )
-    flags.DEFINE_string("data", None, "Pack or folder of labelled images.")
-    flags.DEFINE_string("out", None, "The JSON file to write.")
-    flags.DEFINE_string("scratch", None, "A network to compare the last one with.")
-    flags.DEFINE_list("independent", [], "Networks that were trained apart.")
-    flags.DEFINE_integer("attacked_images", 1000, "How many images to attack.")
-    flags.DEFINE_integer("training_images", 10000, "How many the gap is measured on.")
+    flags.DEFINE_string("data", None, "Labelled images: a pack or a folder.")
+    flags.DEFINE_string("out", None, "JSON file to write.")
+    flags.DEFINE_string("scratch", None, "Network to compare the last one with.")
+    flags.DEFINE_list(
+        "independent",
+        [],
+        "Networks that were trained separately, for a committee of them.",
+    )
+    flags.DEFINE_integer("attacked_images", 1000, "Number of images to attack.")
+    flags.DEFINE_integer(
+        "training_images",
+        10000,
+        "Number of training images on which the gap is measured.",
+    )
 
 
 def _main() -> int:
     given = flags.FLAGS
     if not (given.models and given.data and given.out):
         raise TrainingError(
-            "Say which networks, on what and where to: --models A.keras,B.keras --data "
-            "PACK_OR_FOLDER --out FILE.json."
+            "Expected --models A.keras,B.keras, --data PACK_OR_FOLDER and --out "
+            "FILE.json."
         )
     if min(given.attacked_images, given.training_images) < 1:
         raise TrainingError("--attacked_images and --training_images must be positive.")

@@ -1,4 +1,4 @@
-"""Schedules of cumulative training for VGG: which network sees how much data how long.
+"""Schedules of cumulative training for VGG: network, share of data, epochs.
 
 A schedule is a list of phases; E is the number of epochs of training from scratch.
 
@@ -116,7 +116,7 @@ SLIM = (
 
 
 def lean(shallow: int, deep: int) -> tuple[Phase, ...]:
-    """Pruned while it grows, in two depths; at most 0.4 of training and inference.
+    """Phases that prune while they grow; at most 0.4 of training and inference.
 
     Args:
         shallow: Depth of the first network.
@@ -291,7 +291,7 @@ def relative_cost(epochs, fractions, macs) -> float:
 
 
 def deepen_vgg(shallow: int, deep: int) -> list[Change]:
-    """The insertions that make a VGG of one depth one of another.
+    """Returns the insertions that turn a VGG of one depth into one of another.
 
     Raises:
         TrainingError: If the second is shallower.

@@ -1,7 +1,7 @@
 """Damage that real low-resolution footage has and clean bicubic frames lack.
 
 Each function takes the low-resolution frames of a sample, uint8 (N, h, w, 3), its
-settings and the sample's own generator, and gives frames of the same shape. One
+settings and the sample's own generator, and returns frames of the same shape. One
 strength is drawn per sample and used for all its frames: a camera does not change from
 frame to frame. The truth is never touched.
 """

@@ -1,10 +1,10 @@
-"""Image files' bytes become one array of images, or one line says which ones cannot.
+"""Turns image files' bytes into one array, or says in one line which ones fail.
 
     bytes of each file -> uint8 (N, H, W, 3) RGB
 
 Images larger than asked are shrunk by areas and cut to a centred square; smaller ones
 are refused, because enlarging them would make up what is not there. All files are
-looked at before anything is said, so that the line tells how many are at fault.
+looked at first, so that the line can say how many are at fault.
 """
 
 from collections.abc import Callable, Iterable

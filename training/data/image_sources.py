@@ -2,9 +2,9 @@
 
     path, split ("train" or "val") -> LabelledImages: uint8 (N, H, W, 3) RGB, labels
 
-The layout of a path is told by what it holds: the registry `SOURCES`, whose readers are
-in `training.data.image_layouts`. Everything is checked before training: files that do
-not decode, labels outside the classes, classes that one split has and the other not.
+The layout of a path is recognised by what it holds: the registry `SOURCES`, whose
+readers are in `training.data.image_layouts`. Everything is checked before training:
+files that do not decode, labels outside the classes, classes that only one split has.
 """
 
 from collections.abc import Callable

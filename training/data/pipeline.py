@@ -1,10 +1,10 @@
 """Samples in batches for TensorFlow, divided among replicas and workers.
 
-In: a function n -> sample, a pure one. Out: a `tf.data.Dataset` of one replica's
+In: a pure function n -> sample. Out: a `tf.data.Dataset` of one replica's
 batches from any step on. Step s uses samples s*G ... s*G + G-1, with G the global
 batch; worker w of W takes its part in order, and so does each of its replicas. What a
 step learns from does therefore not depend on how many devices share the work, and a
-run that goes on at step s needs to know nothing but s.
+run that continues at step s needs to know nothing but s.
 """
 
 from collections.abc import Callable

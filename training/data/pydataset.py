@@ -50,7 +50,7 @@ class ClipSequence(keras.utils.PyDataset):
         return _unit(low[:, 0::2]), _unit(high)
 
     def on_epoch_end(self) -> None:
-        """The next epoch goes on where this one ended."""
+        """Lets the next epoch continue where this one ended."""
         self.first_batch += self.batches
 
 

@@ -1,9 +1,9 @@
 """Training samples as a pure function of (seed, number).
 
 Sample n is always the same pixels, on every machine, however often training stopped in
-between: nothing has to be saved to go on exactly, and the number of workers does not
-change what is learned from. All chance comes from a counter-based generator (Philox)
-with the key (seed, n).
+between: nothing has to be saved to continue exactly, and the number of workers does not
+change the samples. All chance comes from a counter-based generator (Philox) with the
+key (seed, n).
 
     n -> clip            every clip once per round, in an order of the round's own
       -> 7 frames        random start and temporal stride, forwards or backwards
@@ -13,7 +13,7 @@ with the key (seed, n).
       -> flips, transposition
       -> low resolution  antialiased bicubic as matrix products, rounded to 8 bits:
                          exactly what `training.evaluate` feeds to a network
-      -> degradations    optional, on the low-resolution frames alone
+      -> degradations    optional, only on the low-resolution frames
 
 What a sample is for the network: given frames ``low[0::2]``, targets all of ``high``;
 ``low[1::2]`` are the truth for motion estimation at low resolution.

@@ -1,10 +1,10 @@
-"""What there is to train on: finds the clips in a folder, whatever its layout.
+"""Finds the clips in a folder to train on, whatever its layout.
 
 In: a folder. Out: a list of `Source`s, each a video file or a folder of images, with
 what a manifest knows about it. The layouts, tried in this order:
 
     Vimeo-90K   sequences/00001/0001/im1.png ... and sep_trainlist.txt: the listed ones
-    Vid4        GT/calendar/*.png beside BIx4/...: the ground truth alone
+    Vid4        GT/calendar/*.png beside BIx4/...: only the ground truth
     any other   every video file and every folder of images at any depth; this includes
                 REDS (train_sharp/000/00000000.png)
 

@@ -1,8 +1,8 @@
-"""A teacher for the motion field: optical flow between frames that training has whole.
+"""A teacher for the motion field: optical flow between the true frames.
 
 The network must guess how the missing frame moves without seeing it. In training that
 frame is there, so dense inverse search finds the motion from it into both neighbours,
-and the network learns to give the same. Moving pixels until they match teaches small
+and the network learns to find the same. Moving pixels until they match teaches small
 motion well; where neighbours are many pixels apart, a blur of both is a local optimum
 that only such a teacher leads out of.
 
@@ -10,7 +10,7 @@ that only such a teacher leads out of.
         -> grey, half the size
         -> DIS from every odd frame into the one before and the one after
         -> float32 (T-1, H/4, W/4, 4): (dy, dx) into the left frame, then into the
-           right one, in low-resolution pixels: what `MotionField` gives
+           right one, in low-resolution pixels, as `MotionField` returns
 
 Sources: Kroeger et al., Fast Optical Flow using Dense Inverse Search, ECCV 2016
 (arXiv:1603.03590); a teacher that sees the missing frame: Huang et al., RIFE, ECCV 2022

@@ -1,15 +1,15 @@
-"""The training loop: one for one device, several, and several machines.
+"""The training loop: the same for one device, several devices and several machines.
 
 A stage of a recipe goes in with its network; the network with averaged weights comes
 out, and in the stage's folder
 
-    checkpoints/     what it takes to go on exactly
+    checkpoints/     what it takes to continue exactly
     log.csv, validation.csv, tensorboard/
     best.keras       the averaged weights with the best score; in a sparse stage, of
                      those that are as sparse as they will be
     last.keras       the averaged weights after the last step
 
-Starting a stage again goes on from its newest whole checkpoint. A stage stopped by
+Starting a stage again continues from its newest whole checkpoint. A stage stopped by
 SIGTERM or Ctrl-C is saved first. Losses that are not finite stop the run before they
 can reach a checkpoint. Losses are read one step late, so that the device never waits
 for Python.

@@ -99,7 +99,7 @@ def make_step(
 
 
 def learning_variables(model: keras.Model, stage: Stage) -> list[keras.Variable]:
-    """The variables that a stage changes, in the network's order.
+    """Returns the variables that a stage changes, in the network's order.
 
     Raises:
         TrainingError: If the stage names a layer that the network does not have.

@@ -1,4 +1,4 @@
-"""Where a step is computed: one device, several GPUs, several machines.
+"""Where a step is computed: on one device, several GPUs or several machines.
 
     none           this process, its first device
     mirrored       all GPUs of this machine (or its logical CPUs), each a replica
@@ -55,7 +55,7 @@ STRATEGIES: dict[str, Callable[[], tf.distribute.Strategy]] = {
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy:
-    """The strategy of that name. Call it before anything else of TensorFlow.
+    """Returns the strategy of that name; call it before using TensorFlow otherwise.
 
     Raises:
         TrainingError: For an unknown name or a TF_CONFIG that cannot be used.
@@ -99,7 +99,7 @@ def worker_place(strategy: tf.distribute.Strategy) -> tuple[int, int]:
 
 
 def barrier(strategy: tf.distribute.Strategy) -> None:
-    """Returns when all workers have come here."""
+    """Returns when all workers have arrived here."""
     if worker_place(strategy)[1] > 1:
         ones = strategy.run(lambda: tf.constant(1.0))
         float(strategy.reduce(tf.distribute.ReduceOp.SUM, ones, axis=None))

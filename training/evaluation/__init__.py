@@ -3,5 +3,5 @@
     clips -> windows -> methods -> scoring -> report, figure
 
 `clips` finds and reads ground truth and makes the network's input from it, `windows`
-cuts it, `methods` predicts, `scoring` measures, `report` and `figure` tell.
+cuts it, `methods` predicts, `scoring` measures, `report` and `figure` show the results.
 """

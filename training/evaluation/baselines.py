@@ -1,14 +1,14 @@
-"""Baselines: what can be had without a network.
+"""Baselines that need no network.
 
 Each takes T small frames, uint8 (T, H, W, 3), and returns the 2T-1 large ones, float32
 (2T-1, 4H, 4W, 3) in [0, 1]: the protocol of networks in
-`keras_megan.video.models.runner`, so that networks and baselines are measured alike.
-Register another with
-``@register_baseline("name")`` and ``--baselines name`` finds it.
+`keras_megan.video.models.runner`, so that networks and baselines are measured in the
+same way. Register another with ``@register_baseline("name")`` and ``--baselines name``
+finds it.
 
 ``trilinear`` is the floor, and what an untrained MEGAN computes. ``bicubic_blend``
 enlarges better but still superimposes moving things twice. ``bicubic_dis`` is the one
-to beat on new frames: it knows nothing of detail, but it compensates motion of any
+to beat on new frames: it adds no detail, but it compensates motion of any
 size, by dense inverse search (Kroeger et al., ECCV 2016) on the enlarged frames.
 """
 

@@ -1,4 +1,4 @@
-"""The run's folder: whose it is, and what came of it.
+"""The run's folder: which recipe it belongs to, and the results.
 
 ``config.json`` holds the recipe as data and where it ran first; a second run with
 another recipe in the same folder is refused, setting by setting. ``stages.json`` sums

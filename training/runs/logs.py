@@ -1,10 +1,10 @@
-"""What a run says while it goes: CSV, TensorBoard, the terminal.
+"""What a run reports as it goes: CSV, TensorBoard, the terminal.
 
 ``log.csv`` has a row every ``log_every`` steps (losses, learning rate, clips per
 second), ``validation.csv`` one for each validation (scores and the multiply-adds spent
-on training so far). When a run goes on from a checkpoint, the rows of steps that are
-done again are cut off first, so each step has one row. TensorBoard gets the same
-numbers and strips of low resolution, output and truth.
+on training so far). When a run continues from a checkpoint, the rows of steps that are
+repeated are cut off first, so each step has one row. TensorBoard gets the same numbers
+and strips of low resolution, output and truth.
 """
 
 import csv

@@ -1,15 +1,15 @@
-"""What can be said of a recipe before any training starts.
+"""Checks of a recipe before any training starts.
 
-A stage that cannot begin should not be found out after hours of the stages before it:
+A stage that cannot begin should not be discovered after hours of earlier stages:
 
 - fractions of the data must not shrink: subsets are nested, and training is cumulative;
 - a step that says widen must not make anything narrower. Widths are compared with those
-  of the network that will be there, by doing all changes once to an untrained one;
-- a stage whose weights are refreshed begins with a new optimizer: moments of weights
-  that are gone say nothing;
+  of the network that will exist, by making all changes once to an untrained one;
+- a stage whose weights are refreshed begins with a new optimizer: the moments of old
+  weights mean nothing for new ones;
 - teachers are networks of earlier stages;
-- layers that alone are to learn must be there. What follows a pruning by data cannot be
-  known before and is left to its stage.
+- the layers that a stage trains must exist. What follows pruning by data cannot be
+  known in advance and is checked when the stage begins.
 """
 
 from keras_megan.net2net import Importance

@@ -1,9 +1,9 @@
 """What training costs: multiply-adds of everything done so far.
 
-A training step passes every sample forwards once and backwards once; the backward pass
+A training step passes every sample forward once and backward once; the backward pass
 computes two products for each forward one (for the input's gradient and the weights'),
-so training costs three times the forward pass. That is the count by which cumulative
-and from-scratch training are compared: it does not depend on the machine.
+so training costs three times the forward pass. Cumulative training and training from
+scratch are compared by that count: it does not depend on the machine.
 
 Source: the factor of three: Kaplan et al., Scaling Laws for Neural Language Models,
 2020 (arXiv:2001.08361), section 2.1, in multiply-adds.

@@ -11,7 +11,7 @@ with its logs and kept networks (see `training.engine.loop`; ``start.keras`` is 
 network the stage began with), ``stages.json`` with what every stage cost and scored,
 and ``curve.png``, score against multiply-adds of all training so far.
 
-A stage begins with the averaged weights of the one before. An interrupted run goes on
+A stage begins with the averaged weights of the one before. An interrupted run continues
 within the stage; finished stages are never repeated.
 """
 
@@ -52,7 +52,7 @@ def run_recipe(
     validation: str | None = None,
     console: Console | None = None,
 ) -> keras.Model:
-    """Trains all stages; goes on where a run in ``out`` stopped.
+    """Trains all stages; continues where a run in ``out`` stopped.
 
     Args:
         recipe: What to do.
@@ -93,7 +93,7 @@ def run_recipe(
 
 
 def _silent(*_args, **_options) -> None:
-    """What workers other than the chief say."""
+    """What workers other than the chief print: nothing."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How a stage begins: the network before, changed, and an optimizer that goes with it.
+"""How a stage begins: with the previous network, changed, and an optimizer to match.
 
     stage 0   the recipe's own network
     stage i   the kept network of stage i-1, grown exactly or pruned (net2net)

@@ -5,8 +5,8 @@
 
 One stage is ordinary training. Several are cumulative training: each stage may take
 more of the data, make the network of the stage before wider or deeper without changing
-what it computes, or prune it. The whole recipe is data (frozen dataclasses), so a run
-directory can say exactly what it holds.
+what it computes, or prune it. The whole recipe is data (frozen dataclasses), so a run's
+folder can say exactly what it holds.
 """
 
 import dataclasses
@@ -142,11 +142,11 @@ class Recipe:
         return stage.task or self.task
 
     def document(self) -> dict:
-        """The recipe as JSON data; functions are given by name."""
+        """Returns the recipe as JSON data, with functions by name."""
         return json.loads(json.dumps(dataclasses.asdict(self), default=_by_name))
 
     def with_steps(self, steps: int) -> "Recipe":
-        """The same recipe in ``steps`` steps altogether.
+        """Returns the same recipe with ``steps`` steps altogether.
 
         Stages change in proportion. Their warm-ups become shorter, but keep a tenth of
         the stage: at the full rate the first steps of Adam can ruin a network.

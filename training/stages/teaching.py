@@ -4,10 +4,10 @@
     soft = mean over teachers of softmax(t / T)
     loss = (1 - share) * loss(z, y) + share * T^2 * cross-entropy(soft, softmax(z / T))
 
-A network that was pruned has too little room to find again by itself what the whole one
-knew; told how likely every class is, not only which is right, it comes back to the
-whole network's accuracy. Several teachers are a committee. They see the same augmented
-samples and do not learn; each costs one forward pass a sample.
+A pruned network has too little room to find again by itself what the whole one knew.
+Told how likely every class is, not only which is right, it comes back to the whole
+network's accuracy. Several teachers are a committee. They see the same augmented
+samples and do not learn; each costs one forward pass per sample.
 
 Source: Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, 2015
 (arXiv:1503.02531).
