@@ -159,15 +159,21 @@ def _of_one_size(wish: Wish, folder: Path, width: int, height: int, aside: Path)
         yield made, row.one_line()
 
 
-# Run in a process of its own, whose largest size is that of this one call.
+# Run in a process of its own, whose largest size is that of this one call. Linux keeps
+# ru_maxrss of the process that started it, so there the kernel's own account is read.
 _MEASURE = """
-import resource, sys
+import pathlib, re, resource, sys
 import numpy as np
 from keras_megan.video.models.litert_runner import LiteRTRunner
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+status = pathlib.Path("/proc/self/status")
+def peak():
+    if status.exists():
+        return int(re.search(r"VmHWM:\\s+(\\d+) kB", status.read_text())[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 runner = LiteRTRunner(sys.argv[1], num_threads=1)
 runner.run(np.zeros(runner.info.input_shape, np.uint8))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(peak() - before)
 """
 
 
@@ -179,11 +185,12 @@ def memory_of(path: Path) -> int:
     """
     command = [sys.executable, "-c", _MEASURE, str(path.resolve())]
     root = Path(__file__).parents[1]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=root)
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=root, timeout=600
+    )
     if done.returncode:
         raise ExportError(f"'{path}' does not run: {done.stderr.strip()[-300:]}")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return int(done.stdout) * unit
+    return int(done.stdout)
 
 
 def _rounded(decibels: float | None) -> float | None:
