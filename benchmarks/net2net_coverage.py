@@ -97,7 +97,7 @@ def measure(name):
     row["double_error"] = _error(expected, _run(double, images))
     del double, plan
     started = time.perf_counter()
-    small = net2net.prune(graph, ratio=0.5).apply()
+    small = net2net.prune(graph, ratio=0.5, scope="local").apply()
     row["prune_seconds"] = time.perf_counter() - started
     row["prune_params"] = net2net.count_params(small)
     row["prune_macs"] = net2net.count_macs(small, shape)

@@ -44,7 +44,7 @@ def try_one(number):
     try:
         graph = net2net.ChannelGraph(model)
         wide = net2net.widen(graph, factor=1.5).apply()
-        net2net.prune(graph, ratio=0.4).apply()
+        net2net.prune(graph, ratio=0.4, scope="local").apply()
     except net2net.Net2NetError as error:
         return "refused", 0.0, str(error).splitlines()[0]
     except Exception as error:  # A crash is a result as well.

@@ -40,10 +40,11 @@ def load_keras() -> None:
 
 @functools.cache
 def start_keras_quietly() -> None:
-    """Lets Keras's backend look for its devices with standard error held back."""
+    """Loads Keras, and lets its backend look for devices, without a line of theirs."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    load_keras()
     import keras
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with standard_error_held_back():
         keras.ops.zeros((1,))
 

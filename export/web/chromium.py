@@ -3,9 +3,10 @@
     programs, job -> run_in_chromium("run_model.mjs", job, seconds) -> standard output
 
 The programs in ``browser/`` run under Node.js and drive Chromium by playwright-core.
-They keep a time limit of their own and close the browser. If one does not end all the
-same, it is asked to and then killed, and its browser ends with it, as it listens to a
-pipe that closes. Profiles lie in a folder that is removed afterwards.
+They keep a time limit of their own, end when what started them is gone (their standard
+input closes), and close the browser. If one does not end all the same, it is asked to
+and then killed, and its browser ends with it, as it listens to a pipe that closes.
+Profiles lie in a folder that is removed afterwards.
 """
 
 import contextlib
@@ -66,22 +67,25 @@ def run_in_chromium(program: str | Path, job: dict, seconds: float) -> str:
         described = Path(folder) / "job.json"
         known = {"packages": str(packages), "chromium": chromium, "seconds": seconds}
         described.write_text(json.dumps(known | job), "utf-8")
+        life, ours = os.pipe()
         process = subprocess.Popen(
             ["node", str(HERE / "browser" / program), str(described)],
             env=os.environ | {"TMPDIR": folder},
-            stdin=subprocess.DEVNULL,
+            stdin=life,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="utf-8",
             errors="replace",
             start_new_session=True,
         )
+        os.close(life)
         try:
             output, errors = process.communicate(timeout=seconds + _MARGIN)
         except subprocess.TimeoutExpired as error:
             raise BrowserError(f"no result within {seconds:g} seconds") from error
         finally:
             _end(process)
+            os.close(ours)
     if process.returncode:
         raise BrowserError(_failure(errors, process.returncode))
     return output

@@ -1,6 +1,7 @@
 """The stages of MEGAN as Keras layers; each file teaches one."""
 
 from keras_megan.layers import net2net_rules as net2net_rules
+from keras_megan.layers.attention.adaptive_pooling import AdaptiveAveragePooling
 from keras_megan.layers.attention.memory_graph import (
     ChannelGraphAttention,
     MemoryGraphAggregation,
@@ -52,6 +53,7 @@ from keras_megan.layers.pixels.residual_block import ResidualBlock
 from keras_megan.layers.pixels.still_network import StillNetwork
 
 __all__ = [
+    "AdaptiveAveragePooling",
     "AddToFrames",
     "BilateralCorrelation",
     "BilinearUpsampling",

@@ -13,6 +13,7 @@ import math
 import numpy as np
 
 from keras_megan import net2net
+from keras_megan.layers.attention.adaptive_pooling import AdaptiveAveragePooling
 from keras_megan.layers.attention.memory_graph import ChannelGraphAttention
 from keras_megan.layers.attention.non_local import SpatialAttention
 from keras_megan.layers.frames import (
@@ -48,6 +49,7 @@ def _with_channels(site, channels):
 
 # === Channels pass through ============================================================
 @net2net.register_rule(
+    AdaptiveAveragePooling,
     FoldFrames,
     UnfoldFrames,
     SelectFrames,
@@ -223,10 +225,10 @@ def _bilateral_correlation_macs(call):
 @net2net.register_macs(SpatialAttention)
 def _spatial_attention_macs(call):
     layer = call.operation
-    queries, _, values = call.inputs
+    queries, keys, values = call.inputs
     pixels = queries[1] * queries[2]
     full = layer.pool == "full"
-    tokens = pixels if full else sum(bins**2 for bins in layer.bins)
+    tokens = keys[1] * keys[2] if full else sum(bins**2 for bins in layer.bins)
     return queries[0] * pixels * tokens * (queries[-1] + values[-1])
 
 

@@ -36,6 +36,8 @@ from keras_megan.net2net.rewriting.insertion import Insertion
 
 _VERSION = 2
 _READABLE = (1, 2)
+#: Name -> class, of the kinds of plans that hold more than maps and insertions.
+_KINDS: dict = {}
 
 
 class PlanError(Net2NetError):
@@ -59,6 +61,10 @@ class Plan(Maps):
     Raises:
         PlanError: If a map does not fit its group, or the group must not change.
     """
+
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**options)
+        _KINDS[cls.__name__] = cls
 
     def __init__(
         self,
@@ -285,11 +291,14 @@ class Plan(Maps):
         Raises:
             PlanError: If it does not fit.
         """
-        graph = as_graph(model)
         if not isinstance(values, dict) or values.get("version") not in _READABLE:
             raise PlanError(
                 f"This is not a plan of version {' or '.join(map(str, _READABLE))}."
             )
+        kind = _KINDS.get(values.get("kind"), cls)
+        if not issubclass(cls, kind):
+            return kind.from_dict(values, model)
+        graph = as_graph(model)
         maps = {}
         for name, entry in values["maps"].items():
             maps[graph.group(name)] = IndexMap.from_dict(entry)

@@ -79,19 +79,20 @@ def widen(
         shares = "first" if fill == "copies" else "random"
     if noise is None:
         noise = 1.0 if shares == "first" else 0.0
-    if not isinstance(noise, numbers.Real) or not 0 <= noise < float("inf"):
+    if not isinstance(noise, (int, float)) or not 0 <= noise < float("inf"):
         raise PlanError(f"noise must be a number from 0 up, received {noise!r}.")
     if fill not in _FILLERS:
         raise PlanError(f"fill must be one of {list(_FILLERS)}, received {fill!r}.")
     graph = as_graph(model, strict)
     if factor is not None:
-        if not isinstance(factor, numbers.Real) or not factor > 1:
+        if not isinstance(factor, (int, float)) or not factor > 1:
             raise PlanError(f"factor must be a number above 1, received {factor!r}.")
         sizes = {g: max(g.size, round(g.size * factor)) for g in graph.groups}
         summary = f"widen every group by {factor:g}"
     else:
         sizes = wanted_sizes(graph, widths)
-        summary = "widen " + ", ".join(f"{k} to {v}" for k, v in widths.items())
+        names = ", ".join(f"{k} to {v}" for k, v in (widths or {}).items())
+        summary = f"widen {names}"
     random = np.random.default_rng(seed)
     maps = {}
     for group, size in sizes.items():

@@ -3,8 +3,10 @@
 In: frames one at a time. Out: for each, whether it opens a new scene. The decision for
 a frame uses it and the frames before it; nothing is looked up ahead.
 
-The score of a frame, 0 to 100, is the geometric mean of two distances to the frame
-before, both on a thumbnail of at most 64x36:
+The score of a frame, 0 to 100, is the larger of two.
+
+**Another scene.** The geometric mean of two distances to the frame before, both on a
+thumbnail of at most 64x36:
 
 - how much the colours at each place changed, *beyond what they changed at the previous
   frame*: steady motion, pans and flicker differ as much every time, a cut does not;
@@ -13,8 +15,15 @@ before, both on a thumbnail of at most 64x36:
 
 A cut has to show in both, which is why one threshold does for calm and for wild clips.
 The first distance is the idea of FFmpeg's scene score (`scdet`).
+
+**A jump within a scene**, where a piece of a take was left out: the same colours, so
+the histogram knows nothing of it. The lesser of two ratios to the most that the last
+frames had, on a grey thumbnail of 128x72: how much the picture changed, and how much of
+that no motion explains. The motion is DIS optical flow (Kroeger et al., ECCV 2016);
+what it carries to another place is subtracted, so a camera that is pushed is no jump.
 """
 
+import collections
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -24,6 +33,15 @@ import numpy as np
 DEFAULT_THRESHOLD = 16.0
 _THUMBNAIL = (64, 36)
 _BINS = 16
+_GREY = (128, 72)
+# Frames to compare with. Drawings that are held for as long are no jumps, nor is what
+# comes so soon after a cut.
+_HISTORY = 6
+_DESCENT_STEPS = 40
+# What is added to both sides of the ratios, in grey levels, so that noise is no change.
+_CHANGE_FLOOR, _UNEXPLAINED_FLOOR = 3.0, 1.5
+# Ratios that score `DEFAULT_THRESHOLD`.
+_CHANGE_RATIO, _UNEXPLAINED_RATIO = 1.7, 1.5
 
 Item = TypeVar("Item")
 
@@ -54,12 +72,19 @@ class SceneCutDetector:
         self._thumbnail: np.ndarray | None = None
         self._histogram: np.ndarray | None = None
         self._change = 0.0  # of the previous frame
+        self._jumps = JumpMeter()
 
     def score(self, image: np.ndarray) -> float:
-        """How much a uint8 RGB image (H, W, 3) differs from the one before: 0 to 100.
+        """How much an RGB image (H, W, 3) differs from the one before: 0 to 100.
+
+        Args:
+            image: uint8, or uint16 for clips of more than 8 bits.
 
         The first image scores 0.
         """
+        if image.dtype == np.uint16:
+            image = (image >> 8).astype(np.uint8)
+        jump = self._jumps.score(image)
         small = cv2.resize(image, _THUMBNAIL, interpolation=cv2.INTER_AREA)
         thumbnail = cv2.cvtColor(small, cv2.COLOR_RGB2YCrCb).astype(np.float32) / 255
         histogram = np.stack([_histogram(thumbnail[..., c]) for c in range(3)])
@@ -74,7 +99,7 @@ class SceneCutDetector:
             score = 100 * float(np.sqrt(fresh * min(1.0, moved)))
             self._change = change
         self._thumbnail, self._histogram = thumbnail, histogram
-        return score
+        return max(score, jump)
 
     def is_cut(self, image: np.ndarray) -> bool:
         """Whether the image opens a new scene (the first one never does)."""
@@ -84,6 +109,60 @@ class SceneCutDetector:
         if cut:
             self._change = 0.0  # the new scene's motion is yet unknown
         return cut
+
+
+class JumpMeter:
+    """Scores jumps within a scene, frame after frame."""
+
+    def __init__(self):
+        self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        # Else the result depends on the number of threads, and a job that is continued
+        # elsewhere would find other cuts.
+        self._flow.setUseSpatialPropagation(False)
+        # What propagation would have saved.
+        self._flow.setGradientDescentIterations(_DESCENT_STEPS)
+        self._flow.setFinestScale(1)
+        self._before: np.ndarray | None = None
+        self._history: collections.deque = collections.deque(maxlen=_HISTORY)
+        width, height = _GREY
+        rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+        self._rows, self._columns = rows, columns
+
+    def score(self, image: np.ndarray) -> float:
+        """How much like a jump the change to a uint8 RGB image is: 0 to 100."""
+        small = cv2.resize(image, _GREY, interpolation=cv2.INTER_AREA)
+        grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+        before, self._before = self._before, grey
+        if before is None:
+            return 0.0
+        change = float(cv2.absdiff(before, grey).mean())
+        unexplained = self._unexplained(before, grey)
+        score = 0.0
+        if len(self._history) == _HISTORY:
+            changes, rests = zip(*self._history, strict=True)
+            ratio = (change + _CHANGE_FLOOR) / (max(changes) + _CHANGE_FLOOR)
+            rest = (unexplained + _UNEXPLAINED_FLOOR) / (
+                max(rests) + _UNEXPLAINED_FLOOR
+            )
+            share = min(
+                (ratio - 1) / (_CHANGE_RATIO - 1),
+                (rest - 1) / (_UNEXPLAINED_RATIO - 1),
+            )
+            score = min(100.0, DEFAULT_THRESHOLD * max(0.0, share))
+        self._history.append((change, unexplained))
+        return score
+
+    def _unexplained(self, before: np.ndarray, grey: np.ndarray) -> float:
+        """Mean difference in grey levels that is left when motion is undone."""
+        flow = self._flow.calc(grey, before, None)
+        x, y = self._columns + flow[..., 0], self._rows + flow[..., 1]
+        moved = cv2.remap(
+            before, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        height, width = grey.shape
+        # What came in over the border could not be known.
+        known = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+        return float(cv2.absdiff(moved, grey)[known].mean()) if known.any() else 0.0
 
 
 def _histogram(channel: np.ndarray) -> np.ndarray:

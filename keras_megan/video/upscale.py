@@ -220,14 +220,15 @@ class Job:
             options.fit,
         )
 
-    def expected_frames(self) -> int:
-        """About how many frames will be written."""
+    def expected_frames(self) -> tuple[int, int]:
+        """About how many frames will be read, and how many written."""
         info, options = self.clip.info, self.options
         start = options.start or Fraction(0)
         end = info.duration if options.end is None else min(options.end, info.duration)
         length = max(Fraction(0), end - start)
         share = length / info.duration if info.duration else Fraction(1)
-        return self.rate.expected(round(info.num_frames * share), length)
+        given = max(1, round(info.num_frames * share))
+        return given, self.rate.expected(given, length)
 
 
 def check_job(source: Path, output: Path, options: UpscaleOptions) -> Job:
@@ -289,7 +290,7 @@ def run_job(job: Job, runner: Runner, reporter: Reporter | None = None) -> Summa
         upscaler = _prepare(runner, info, options, journal)
         summary.tile = journal.facts["tile"]
         writer = SegmentWriter(journal, suffix, new_encoder, reporter.advance)
-        reporter.begin(job.expected_frames(), journal.frames_done)
+        reporter.begin(job.expected_frames()[1], journal.frames_done)
         plan = Plan(
             clip.frames(options.start, options.end),
             options.scene_threshold,
@@ -521,5 +522,6 @@ def _check_output(source: Path, output: Path, force: bool) -> None:
         if strange:
             raise VideoError(
                 f"The folder '{output}' holds other things than PNG images "
-                f"('{strange[0]}'), so it is not replaced. Choose another name."
+                f"('{strange[0]}'), so it is not replaced. Choose another "
+                "name, or end it with '/' to put the result into it."
             )

@@ -90,6 +90,8 @@ def test_results_get_names_of_their_own(tmp_path):
     assert (tmp_path / "new" / "out").is_dir()
     (single,) = place_results(sources[:1], str(tmp_path / "out.mkv"), ".preview")
     assert single.output == tmp_path / "out.preview.mkv"
+    (single,) = place_results(sources[:1], str(tmp_path / "frames"), ".preview")
+    assert single.output == tmp_path / "frames-preview"
     (single,) = place_results(sources[:1], f"{tmp_path}/results/")
     assert single.output == tmp_path / "results" / "clip.megan.mp4"
     with pytest.raises(VideoError, match="3 clips cannot go into the one file"):
@@ -109,7 +111,7 @@ def test_dry_run_says_everything_and_makes_nothing(folder, model, capsys, tmp_pa
     assert megan("upscale", folder / "one.mp4", "--model", model, *options) == 0
     text = capsys.readouterr().out
     for fact in ("one.megan.mp4", "64x48, 7 frames", "50 frames/s", "crf 30", "disk"):
-        assert fact in text.replace("43.75 frames/s", "50 frames/s")
+        assert fact in text
     arguments = (folder, "-o", tmp_path / "new", "--model", model, *options, "--json")
     assert megan("upscale", *arguments) == 2
     lines = capsys.readouterr().out.splitlines()

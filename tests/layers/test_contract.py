@@ -43,6 +43,14 @@ CASES = {
         lambda **k: layers.CropToScale(2, **k),
         [_shape(4, side=20), _shape(3)],
     ),
+    "AdaptiveAveragePooling": (
+        lambda **k: layers.AdaptiveAveragePooling(3, **k),
+        [_shape(4)],
+    ),
+    "AdaptiveAveragePooling-grids": (
+        lambda **k: layers.AdaptiveAveragePooling((1, 2), **k),
+        [_shape(4)],
+    ),
     "PixelShuffle": (lambda **k: layers.PixelShuffle(2, **k), [_shape(8)]),
     "WindowAlignment": (
         lambda **k: layers.WindowAlignment(3, **k),

@@ -157,3 +157,15 @@ def test_an_unknown_memory_is_refused():
     with pytest.raises(ValueError, match="Received: memory='none'"):
         MemoryGraphAggregation(4, FRAMES, "none")
     assert keras.saving.get_registered_object("keras_megan>MemoryGraphAggregation")
+
+
+def test_averaging_before_convolving_is_averaging_after(rng):
+    layer = MemoryGraphAggregation(5, 3, descriptor_size=4)
+    inputs = rng.normal(size=(6, 8, 12, 5)).astype("float32")
+    layer(inputs)
+    for weight in layer.trainable_weights:
+        weight.assign(rng.normal(size=weight.shape, scale=0.3))
+    read = layer.attention(layer.theta(inputs), layer.phi(inputs), layer.g(inputs))
+    gate = layer.gate(np.concatenate([inputs, read], axis=-1))
+    expected = inputs + np.asarray(layer.project(gate * read))
+    np.testing.assert_allclose(layer(inputs), expected, atol=2e-5)

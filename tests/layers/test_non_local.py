@@ -80,3 +80,16 @@ def test_a_new_block_is_a_plain_residual_block(rng):
 def test_an_unknown_pool_is_refused():
     with pytest.raises(ValueError, match="pool must be one of.*Received: pool='max'"):
         NonLocalResidualBlock(4, "max")
+
+
+def test_averaging_before_convolving_is_averaging_after(rng):
+    block = NonLocalResidualBlock(6)
+    inputs = rng.normal(size=(2, 16, 24, 6)).astype("float32")
+    block(inputs)
+    for weight in block.trainable_weights:
+        weight.assign(rng.normal(size=weight.shape, scale=0.3))
+    residual = block.conv_2(block.conv_1(inputs))
+    after = SpatialAttention("pyramid")
+    attended = after(block.theta(residual), block.phi(residual), block.g(residual))
+    expected = inputs + residual + block.project(attended)
+    np.testing.assert_allclose(block(inputs), expected, atol=2e-5)

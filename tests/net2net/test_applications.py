@@ -55,7 +55,7 @@ def test_widened_and_pruned(name):
     assert largest_difference(expected, run(wide, images)) <= 1e-5
     assert net2net.count_params(model) * 1.2 < net2net.count_params(wide)
     del wide
-    small = net2net.prune(graph, ratio=0.5).apply()
+    small = net2net.prune(graph, ratio=0.5, scope="local").apply()
     assert np.all(np.isfinite(run(small, images)[0]))
     assert net2net.count_params(small) < 0.45 * net2net.count_params(model)
     assert net2net.count_macs(small) < 0.45 * net2net.count_macs(model)
@@ -63,7 +63,10 @@ def test_widened_and_pruned(name):
 
 def test_a_saved_application_comes_back(tmp_path):
     model, images = build("MobileNetV3Small")
-    for plan in (net2net.widen(model, factor=1.25), net2net.prune(model, ratio=0.5)):
+    for plan in (
+        net2net.widen(model, factor=1.25),
+        net2net.prune(model, ratio=0.5, scope="local"),
+    ):
         new = plan.apply()
         new.save(tmp_path / "model.keras")
         again = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)

@@ -73,7 +73,7 @@ def test_copies_that_do_not_count_may_be_anything(name, float64):
 def test_pruning_equals_masking_or_says_why_not(name, float64):
     model = randomize(MOTIFS[name]())
     inputs = random_inputs(model)
-    plan = net2net.prune(model, ratio=0.4)
+    plan = net2net.prune(model, ratio=0.4, scope="local")
     small = plan.apply()
     masked = run(masked_copy(model, plan), inputs)
     assert net2net.count_params(small) < net2net.count_params(model)
@@ -127,7 +127,10 @@ def test_widening_twice_keeps_the_function(name, float64):
 def test_saved_models_come_back(name, tmp_path):
     model = randomize(MOTIFS[name]())
     inputs = random_inputs(model)
-    for plan in (net2net.widen(model, factor=1.5), net2net.prune(model, ratio=0.4)):
+    for plan in (
+        net2net.widen(model, factor=1.5),
+        net2net.prune(model, ratio=0.4, scope="local"),
+    ):
         new = plan.apply()
         path = tmp_path / "model.keras"
         new.save(path)

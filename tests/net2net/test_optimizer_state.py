@@ -14,7 +14,8 @@ from keras_megan.net2net.optimizer_state import (
     OptimizerTransferError,
     gradient_power,
 )
-from keras_megan.net2net.pruning.gradients import summed_gradients
+from keras_megan.net2net.pruning.data import Data
+from keras_megan.net2net.pruning.gradients import gradients_per_batch
 from tests.net2net.helpers import random_inputs, randomize, run
 from tests.net2net.motifs import MOTIFS
 
@@ -23,6 +24,11 @@ def data_for(model, batch=4):
     x = random_inputs(model, batch)
     shape = run(model, x)[0].shape
     return x, np.random.default_rng(5).normal(size=shape).astype("float32")
+
+
+def gradients_of(graph, data):
+    (batch,) = gradients_per_batch(graph, Data(data), "mse")
+    return batch[1]
 
 
 def small_model():
@@ -58,10 +64,10 @@ def test_gradients_of_the_wide_model_are_what_the_formula_says(name, shares):
     model = randomize(MOTIFS[name]())
     data = data_for(model)
     graph = net2net.ChannelGraph(model)
-    old = summed_gradients(graph, data, "mse")
+    old = gradients_of(graph, data)
     plan = net2net.widen(graph, factor=2 if shares == "equal" else 1.5, shares=shares)
     wide = plan.apply(noise=0.0)
-    new = summed_gradients(net2net.ChannelGraph(wide), data, "mse")
+    new = gradients_of(net2net.ChannelGraph(wide), data)
     checked = 0
     scale = max(np.max(np.abs(g)) for g in new.values())
     for before, after in plan.pairs(wide):

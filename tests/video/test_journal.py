@@ -1,6 +1,7 @@
 """Finished work is kept, checked, and never used damaged or deleted unasked."""
 
 import json
+import shutil
 
 import pytest
 
@@ -24,18 +25,25 @@ class Interrupted(PlainRunner):
         return super().__call__(frames)
 
 
-@pytest.fixture
-def begun(tmp_path):
-    """(input, output, the bytes of a whole result); two segments are finished."""
-    clip = write_clip(tmp_path / "in.mp4", [picture(i) for i in range(75)])
-    whole = tmp_path / "whole.mp4"
-    upscale(clip, whole, PlainRunner())
-    output = tmp_path / "out.mp4"
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A folder with an input, a whole result, and a job that stopped half-way."""
+    folder = tmp_path_factory.mktemp("stopped")
+    clip = write_clip(folder / "in.mp4", [picture(i) for i in range(75)])
+    upscale(clip, folder / "whole.mp4", PlainRunner())
+    output = folder / "out.mp4"
     with pytest.raises(KeyboardInterrupt):
         upscale(clip, output, Interrupted(20))
-    done = sorted(work_folder(output).glob("segment_*.mp4"))
-    assert len(done) == 2
-    return clip, output, whole.read_bytes()
+    assert len(list(work_folder(output).glob("segment_*.mp4"))) == 2
+    return folder
+
+
+@pytest.fixture
+def begun(stopped, tmp_path):
+    """(input, output, the bytes of a whole result); two segments are finished."""
+    folder = tmp_path / "copy"
+    shutil.copytree(stopped, folder)  # a job can be moved to another place
+    return folder / "in.mp4", folder / "out.mp4", (folder / "whole.mp4").read_bytes()
 
 
 def truncate(path):

@@ -4,6 +4,7 @@ import os
 from fractions import Fraction
 
 import cv2
+import numpy as np
 import pytest
 
 from keras_megan.video.errors import VideoError
@@ -100,6 +101,15 @@ def test_gaps_in_numbering_are_said(tmp_path):
     write_images(tmp_path / "c", ["sun.png", "moon.png", "2 stars.png"])
     assert open_clip(tmp_path / "b").info.notes == ()
     assert open_clip(tmp_path / "c").info.notes == ()
+
+
+def test_transparency_of_images_is_said_to_be_lost(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    image = np.dstack([picture(0), np.full((24, 32), 128, np.uint8)])
+    assert cv2.imwrite(str(folder / "0.png"), image)
+    summary = upscale(folder, tmp_path / "out", PlainRunner())
+    assert any("transparency" in note for note in summary.notes)
 
 
 def test_a_rate_for_a_video_is_refused(tmp_path, clip):

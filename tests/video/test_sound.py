@@ -134,6 +134,27 @@ def test_joined_transport_streams_keep_all_their_sound(tmp_path):
     assert heard(output)[1] == pytest.approx(2 * heard(one)[1], abs=0.06)
 
 
+def test_small_disorder_in_times_does_not_shift_what_follows(tmp_path, clip):
+    from keras_megan.video.io.tracks import Copy, Way
+
+    base = Fraction(1, 48_000)
+    given = [0, 1024, 1024, 1023, 4096, 5120, 100_000, 500, 1524]
+    with (
+        av.open(str(clip)) as source,
+        av.open(str(tmp_path / "out.mkv"), "w") as output,
+    ):
+        sound = source.streams.audio[0]
+        track = Copy(output, sound, Way(sound.index, "copy"))
+        made = []
+        for time in given:
+            packet = av.Packet(bytes(8))
+            packet.pts = packet.dts = time
+            packet.duration, packet.time_base = 1024, base
+            made += [p.dts for _, _, p in track.feed(packet, Fraction(0))]
+    # Repeats move by a tick; only a clock that goes back far moves all that follows.
+    assert made == [0, 1024, 1025, 1026, 4096, 5120, 100_000, 101_024, 102_048]
+
+
 def test_a_failure_at_the_last_packet_costs_the_sound_and_not_the_job(
     tmp_path, clip, monkeypatch
 ):

@@ -246,6 +246,66 @@ def test_two_cuts_in_a_row_are_both_found():
     assert cuts_of([a] * 5 + [b] + [c] * 5) == [5, 6]
 
 
+def take(count, seed=7):
+    """A figure of many shapes that walks and turns before a still wall."""
+    import cv2
+
+    wall = textured(seed, 144, 256)[:, :256] // 2
+    generator = np.random.default_rng(seed)
+    shapes = generator.uniform([-40, -50, 4], [40, 50, 16], (24, 3))
+    colours = generator.integers(60, 256, (24, 3)).tolist()
+    frames = []
+    for index in range(count):
+        image = wall.copy()
+        angle, centre = index / 15, 60 + 1.5 * index
+        for (x, y, radius), colour in zip(shapes, colours, strict=True):
+            at = (
+                round(centre + x * np.cos(angle) - y * np.sin(angle)),
+                round(75 + x * np.sin(angle) + y * np.cos(angle)),
+            )
+            cv2.circle(image, at, round(radius), colour, -1, cv2.LINE_AA)
+        frames.append(image)
+    return frames
+
+
+def test_a_jump_within_a_take_is_found_and_its_motion_is_none():
+    frames = take(100)
+    assert cuts_of(frames) == []
+    for gap in (20, 40):
+        assert cuts_of(frames[:30] + frames[30 + gap :]) == [30]
+
+
+def test_a_camera_that_is_pushed_or_a_held_drawing_is_no_jump():
+    wide = textured(4, 144, 100)[:, :300]
+    steady = [wide[:, 40 + i : 240 + i] for i in range(12)]
+    pushed = [wide[:, 48 + i : 248 + i] for i in range(12, 24)]
+    assert cuts_of(steady + pushed) == []
+    drawings = [frame for frame in take(60)[::4] for _ in range(4)]
+    noise = np.random.default_rng(0)
+    lossy = [
+        np.clip(d.astype(int) + noise.integers(-1, 2, d.shape), 0, 255).astype(np.uint8)
+        for d in drawings
+    ]
+    assert cuts_of(lossy[8:]) == []
+
+
+def test_cuts_do_not_depend_on_the_number_of_threads():
+    import cv2
+
+    frames = take(80)
+    images = frames[:25] + frames[60:]
+    before = cv2.getNumThreads()
+    scores = []
+    try:
+        for threads in (1, 2, 3):
+            cv2.setNumThreads(threads)
+            detector = SceneCutDetector()
+            scores.append([detector.score(image) for image in images])
+    finally:
+        cv2.setNumThreads(before)
+    assert scores[0] == scores[1] == scores[2]
+
+
 def test_the_threshold_is_the_last_word():
     images = [textured(seed)[:, :160] for seed in range(4)]
     assert cuts_of(images, 100.1) == []

@@ -12,6 +12,8 @@ minus what pruning took away, the last what training gave back. Needs the traine
 weights of the preset megan_mobile.
 """
 
+from typing import Any
+
 from keras_megan.megan import MEGAN
 from training.recipes.finetune import TASK
 from training.stages.changes import prune
@@ -28,9 +30,11 @@ FRAMES = (4, 64, 112, 3)
 FEATURES = "extract"
 #: What estimates motion keeps its channels: a twentieth of the cost, and all depends on
 #: it. (Names in the network after its first pruning.)
-KEPT = (FEATURES, "embed", "conv_1_0", "conv_2_0", "conv_3_0")
-KEPT += ("coarse_0", "coarse_1", "coarse_2", "fine_0", "fine_1")
-INSIDES = {
+KEPT = (
+    *(FEATURES, "embed", "conv_1_0", "conv_2_0", "conv_3_0"),
+    *("coarse_0", "coarse_1", "coarse_2", "fine_0", "fine_1"),
+)
+INSIDES: dict[str, Any] = {
     "input_shape": FRAMES,
     "keep": KEPT,
     "importance": "filter_norm",

@@ -1,8 +1,8 @@
 // Headless Chromium through playwright-core, with WebGPU on the CPU.
 //
 // Every program here is started by Python as `node PROGRAM JOB.json`, ends within the
-// job's own time, and closes its browser in all cases. When node itself is ended, the
-// browser sees its pipe close and ends, too.
+// job's own time or when Python is gone, and closes its browser in all cases. When node
+// itself is killed, the browser sees its pipe close and ends, too.
 
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -34,6 +34,7 @@ export async function withChromium(use, options = {}) {
   let browser;
   const overdue = setTimeout(() => finish(`no result within ${job.seconds} seconds`),
     job.seconds * 1000);
+  process.stdin.on('end', () => finish('what started this is gone')).resume();
   async function finish(failure) {
     clearTimeout(overdue);
     if (failure) console.error(`failed: ${String(failure).replace(/\s+/g, ' ')}`);

@@ -2,8 +2,9 @@
 //
 // Browsers differ in how they enlarge chroma and round. Here, as in
 // keras_megan/video/io/read.py, chroma is interpolated by a bicubic (Keys, a = -0.6) at
-// full resolution, with the file's own matrix and range. What is no 8-bit 4:2:0 is left
-// to the browser.
+// full resolution, with the file's own matrix and range, and lies where MPEG-2 and H.264
+// put it: at every second column, half-way between two rows. What is no 8-bit 4:2:0 is
+// left to the browser.
 
 const KR_KB = {
   bt709: [0.2126, 0.0722],
@@ -25,9 +26,11 @@ function bicubic(distance) {
   return a * d ** 3 - 5 * a * d ** 2 + 8 * a * d - 4 * a;
 }
 
-// An output pixel lies a quarter of a chroma pixel beside the nearest one.
-const TAPS = [-1.75, -0.75, 0.25, 1.25].map(bicubic);
-const BACK = [...TAPS].reverse();
+// Rows lie a quarter of a chroma pixel above or below the nearest one.
+const ABOVE = [-1.75, -0.75, 0.25, 1.25].map(bicubic);
+const BELOW = [...ABOVE].reverse();
+// Columns lie on one, or half-way between two.
+const BETWEEN = [-1.5, -0.5, 0.5, 1.5].map(bicubic);
 
 /** RGB of a decoded picture, upright. @returns {Promise<{rgb, width, height}>} */
 export async function toRgb(sample, tagged) {
@@ -93,20 +96,19 @@ function enlarged({ data, offset, stride, step }, width, height) {
   const rows = new Float32Array(tall * width);
   for (let y = 0; y < tall; y++) {
     const begin = offset + y * stride;
-    for (let x = 0; x < width; x++) {
-      const taps = x % 2 ? BACK : TAPS;
-      const first = (x >> 1) - 2 + (x % 2);
+    for (let x = 0; x < width; x += 2) rows[y * width + x] = data[begin + (x >> 1) * step];
+    for (let x = 1; x < width; x += 2) {
       let sum = 0;
       for (let k = 0; k < 4; k++) {
-        const column = Math.min(wide - 1, Math.max(0, first + k));
-        sum += taps[k] * data[begin + column * step];
+        const column = Math.min(wide - 1, Math.max(0, (x >> 1) - 1 + k));
+        sum += BETWEEN[k] * data[begin + column * step];
       }
       rows[y * width + x] = sum;
     }
   }
   const out = new Float32Array(width * height);
   for (let y = 0; y < height; y++) {
-    const taps = y % 2 ? BACK : TAPS;
+    const taps = y % 2 ? BELOW : ABOVE;
     const first = (y >> 1) - 2 + (y % 2);
     for (let k = 0; k < 4; k++) {
       const row = Math.min(tall - 1, Math.max(0, first + k)) * width;

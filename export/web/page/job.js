@@ -3,7 +3,7 @@
 //   in                                  out
 //   {open: model, accelerator}          {opened} or {refused: why}
 //   {look: file}                        {clip: facts}
-//   {start: file}                       {began}, {frame}, {progress}, {done} ...
+//   {start: file}                       {began}, {frame}, {progress}, {paused}, {done}
 //   {pause}, {resume}, {step}, {cancel}
 //
 // Any failure comes out as {failed: sentence}, and the worker goes on listening. Messages
@@ -191,6 +191,7 @@ class Run {
 
     for await (const window of windows(this.#numbered(clip, counts), model.framesIn)) {
       const waiting = performance.now();
+      if (this.#gate) post({ paused: true });
       await this.#gate;
       paused += performance.now() - waiting;
       if (this.cancelled) break;

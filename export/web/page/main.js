@@ -148,6 +148,10 @@ const ANSWERS = {
     document.body.dataset.state = 'done';
     buttons();
   },
+  // Nothing is worked on any more, until a step or going on.
+  paused() {
+    document.body.dataset.paused = 'true';
+  },
   cancelled() {},
 };
 
@@ -187,6 +191,7 @@ function buttons() {
 function togglePause() {
   if (player.playing) player.pause();
   else player.play();
+  delete document.body.dataset.paused;
   if (running) engine.worker.postMessage({ [player.playing ? 'resume' : 'pause']: true });
   buttons();
 }

@@ -39,6 +39,9 @@ async function look(input, name, scale) {
       + 'MOV, WebM, MKV or TS file.');
   }
   const track = await input.getPrimaryVideoTrack();
+  if (!track && !(await input.getTracks()).length) {
+    throw new Explained(`${name} is cut short or damaged: it does not say what it holds.`);
+  }
   if (!track) {
     throw new Explained(`${name} has no video track, only sound; give a video.`);
   }

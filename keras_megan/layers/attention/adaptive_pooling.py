@@ -8,9 +8,48 @@ pooling as the other frameworks define it).
 Where the size is known and a multiple of the bins, this is plain average pooling, one
 operation that every runtime has. Elsewhere each axis is one matrix product with a
 (bins x length) matrix, which works for sizes known only at run time.
+
+Averages and 1x1 convolutions commute, so whoever needs averages of convolved features
+pools first and convolves a few bins instead of all pixels.
 """
 
-from keras import ops
+import keras
+from keras import layers, ops
+
+
+@keras.saving.register_keras_serializable("keras_megan")
+class AdaptiveAveragePooling(layers.Layer):
+    """Averages an image into grids of bins: (N, H, W, C), any H, W >= 1.
+
+    Output shape: (N, S, S, C) for one grid with S bins a side; for several grids all
+    their bins in a row, (N, sum of S*S, 1, C).
+
+    Args:
+        bins: S, or a list of them.
+    """
+
+    def __init__(self, bins, **kwargs):
+        super().__init__(**kwargs)
+        self.bins = tuple(bins) if isinstance(bins, (list, tuple)) else int(bins)
+
+    def call(self, inputs):
+        batch, _, _, channels = ops.shape(inputs)
+        if isinstance(self.bins, int):
+            pooled = adaptive_average_pool(inputs, self.bins)
+            return ops.reshape(pooled, (batch, self.bins, self.bins, channels))
+        pooled = [adaptive_average_pool(inputs, bins) for bins in self.bins]
+        tokens = sum(bins**2 for bins in self.bins)
+        pooled = ops.concatenate(pooled, axis=1)
+        return ops.reshape(pooled, (batch, tokens, 1, channels))
+
+    def compute_output_shape(self, input_shape):
+        batch, _, _, channels = input_shape
+        if isinstance(self.bins, int):
+            return (batch, self.bins, self.bins, channels)
+        return (batch, sum(bins**2 for bins in self.bins), 1, channels)
+
+    def get_config(self):
+        return {**super().get_config(), "bins": self.bins}
 
 
 def pooling_matrix(length, bins):

@@ -31,7 +31,10 @@ module and its purpose; the equations are this project's reconstruction.
 import keras
 from keras import layers, ops
 
-from keras_megan.layers.attention.adaptive_pooling import adaptive_average_pool
+from keras_megan.layers.attention.adaptive_pooling import (
+    AdaptiveAveragePooling,
+    adaptive_average_pool,
+)
 from keras_megan.layers.composite import Composite
 from keras_megan.layers.frames import channels_to_frames, frames_to_channels
 
@@ -44,7 +47,8 @@ class ChannelGraphAttention(layers.Layer):
     """Attention among the channel maps of a clip's frames.
 
     Call arguments:
-        queries, keys: (B*T, H, W, C), the frames of a clip next to each other.
+        queries, keys: (B*T, any height, any width, C), the frames of a clip next to
+            each other; they are averaged into descriptors.
         values: (B*T, H, W, C).
 
     Output shape: (B*T, H, W, C).
@@ -206,6 +210,9 @@ class MemoryGraphAggregation(Composite):
         def conv(name, **options):
             return layers.Conv2D(filters, 1, dtype=dtype, name=name, **options)
 
+        self.pool = AdaptiveAveragePooling(
+            self.descriptor_size, dtype=dtype, name="pool"
+        )
         # A bias would vanish when the descriptors are standardised.
         self.theta = conv("theta", use_bias=False)
         self.phi = conv("phi", use_bias=False)
@@ -218,7 +225,8 @@ class MemoryGraphAggregation(Composite):
         self.project = conv("project", kernel_initializer="zeros")
 
     def call(self, inputs):
-        read = self.attention(self.theta(inputs), self.phi(inputs), self.g(inputs))
+        pooled = self.pool(inputs)
+        read = self.attention(self.theta(pooled), self.phi(pooled), self.g(inputs))
         gate = self.gate(self.concatenate([inputs, read]))
         return inputs + self.project(gate * read)
 

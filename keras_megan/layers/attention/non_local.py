@@ -25,7 +25,10 @@ import math
 import keras
 from keras import layers, ops
 
-from keras_megan.layers.attention.adaptive_pooling import adaptive_average_pool
+from keras_megan.layers.attention.adaptive_pooling import (
+    AdaptiveAveragePooling,
+    adaptive_average_pool,
+)
 from keras_megan.layers.composite import Composite
 
 POOLS = ("pyramid", "full")
@@ -36,8 +39,9 @@ class SpatialAttention(layers.Layer):
     """Softmax attention among the positions of each frame.
 
     Call arguments:
-        queries, keys: (N, H, W, D).
-        values: (N, H, W, E).
+        queries: (N, H, W, D).
+        keys: (N, H', W', D), of the same size or another.
+        values: (N, H', W', E).
 
     Output shape: (N, H, W, E).
 
@@ -122,16 +126,20 @@ class NonLocalResidualBlock(Composite):
         # A bias would add the same to all of a query's scores.
         self.phi = layers.Conv2D(inner, 1, use_bias=False, dtype=dtype, name="phi")
         self.g = layers.Conv2D(inner, 1, dtype=dtype, name="g")
-        self.attention = SpatialAttention(pool, bins, dtype=dtype, name="attention")
+        # Keys and values are averaged before they are convolved: the same, for less.
+        pyramid = pool == "pyramid"
+        self.tokens = AdaptiveAveragePooling(self.bins, dtype=dtype, name="tokens")
+        self.attention = SpatialAttention(
+            "full" if pyramid else pool, bins, dtype=dtype, name="attention"
+        )
         self.project = layers.Conv2D(
             filters, 1, kernel_initializer="zeros", dtype=dtype, name="project"
         )
 
     def call(self, inputs):
         residual = self.conv_2(self.conv_1(inputs))
-        attended = self.attention(
-            self.theta(residual), self.phi(residual), self.g(residual)
-        )
+        seen = self.tokens(residual) if self.pool == "pyramid" else residual
+        attended = self.attention(self.theta(residual), self.phi(seen), self.g(seen))
         return inputs + residual + self.project(attended)
 
     def build(self, inputs_shape):

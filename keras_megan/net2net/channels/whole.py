@@ -179,11 +179,14 @@ def _coupled(graph, region, group):
     maps = Maps({group: IndexMap.copies(group.size, twice, "first")})
     if is_special(graph, region, maps):
         return {}
-    sizes = Fitting(graph, region, maps).coupled(_TRIES) or {}
-    for other, size in sizes.items():
-        alike = (other.size, size) == (group.size, 2 * group.size)
-        if other.frozen is not None or not alike:
-            return {}
+
+    def alike(sizes):
+        return all(
+            other.frozen is None and (other.size, size) == (group.size, 2 * group.size)
+            for other, size in sizes.items()
+        )
+
+    sizes = Fitting(graph, region, maps).coupled(_TRIES, alike)
     uneven = np.arange(group.size + (group.size + 1) // 2) % group.size
     index_map = IndexMap.copies(group.size, uneven, "first")
     if is_special(graph, region, Maps(dict.fromkeys(sizes, index_map))):

@@ -12,6 +12,8 @@ import difflib
 import fnmatch
 import math
 import numbers
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -39,7 +41,7 @@ class Block:
     calls: frozenset
 
 
-def residual_blocks(model):
+def residual_blocks(model: Any) -> list[str]:
     """Returns the names of all residual blocks that `remove_blocks` can take out.
 
     Args:
@@ -51,7 +53,14 @@ def residual_blocks(model):
     return [block.name for block in _find(as_graph(model))]
 
 
-def remove_blocks(model, blocks=None, *, depth=None, data=None, batch_size=32):
+def remove_blocks(
+    model: Any,
+    blocks: str | Sequence[str] | None = None,
+    *,
+    depth: float | None = None,
+    data: Any = None,
+    batch_size: int = 32,
+) -> "BlockPlan":
     """Plans a model with fewer residual blocks.
 
     Args:
@@ -87,7 +96,7 @@ def remove_blocks(model, blocks=None, *, depth=None, data=None, batch_size=32):
     return BlockPlan(graph, sorted(influence, key=influence.get)[:count])
 
 
-def block_influence(model, data, batch_size=32):
+def block_influence(model: Any, data: Any, batch_size: int = 32) -> dict[str, float]:
     """Measures how much every residual block changes what passes it.
 
     Args:
@@ -137,7 +146,7 @@ class BlockPlan(Plan):
         names = ", ".join(self.removed)
         super().__init__(edited, summary=f"remove {len(self.removed)} blocks: {names}")
 
-    def apply(self, noise=None, seed=None, verify=True):
+    def apply(self, noise=None, seed=None, verify=True) -> keras.Model:
         """Makes the new model, a functional `keras.Model`; the original stays.
 
         The arguments are those of other plans; there is nothing here to add noise to,
@@ -175,7 +184,7 @@ class BlockPlan(Plan):
 
     def to_dict(self):
         """Returns the plan as plain data."""
-        return {**super().to_dict(), "removed": self.removed}
+        return {**super().to_dict(), "kind": "BlockPlan", "removed": self.removed}
 
     @classmethod
     def from_dict(cls, values, model):

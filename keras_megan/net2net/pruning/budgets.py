@@ -76,13 +76,13 @@ def counts_within(name, target, choose, input_shape=None, measure=None):
     before = cost({})
     largest, smallest = choose.counts(0.0), choose.counts(1.0)
     line = f"prune to {_text(target)} {what} from {_text(before)}"
-    if before <= target:
-        return {}, line
+    if (cost(largest) if choose.ratios else before) <= target:
+        return largest, line
     least = cost(smallest)
     if least > target:
         raise PlanError(
-            f"{_text(target)} {what} cannot be reached: with the fewest units allowed "
-            f"the model still has {_text(least)}."
+            f"{_text(target)} {what} cannot be reached: with the fewest units that "
+            f"scope, keep and max_ratio allow, the model still has {_text(least)}."
         )
     low, high = 0.0, 1.0
     above, within = largest, smallest

@@ -94,16 +94,17 @@ class Chooser:
 
     def _shared_out(self, pool, ratio):
         """How many units of each group are among the best of the pool."""
-        scores = []
+        scores, floors = [], []
         for group in pool:
             values = self.scores[group].astype(np.float64)
-            floor = max(1, math.ceil(group.size * (1 - self.max_ratio)))
+            floor = max(1, math.ceil(group.size * (1 - self.max_ratio) - 1e-9))
             values[np.argsort(-values, kind="stable")[:floor]] = np.inf
             scores.append(values)
+            floors.append(floor)
         pooled = np.concatenate(scores)
         owner = np.repeat(np.arange(len(pool)), [group.size for group in pool])
         best = np.argsort(pooled, kind="stable")[round(ratio * pooled.size) :]
-        return np.maximum(np.bincount(owner[best], minlength=len(pool)), 1)
+        return np.maximum(np.bincount(owner[best], minlength=len(pool)), floors)
 
 
 def best_units(scores, count):

@@ -13,6 +13,7 @@ end.
 
 import collections.abc
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
@@ -60,7 +61,7 @@ class Data:
         DataError: If data of this form cannot be read.
     """
 
-    def __init__(self, data, batch_size=32):
+    def __init__(self, data: Any, batch_size: int = 32):
         if isinstance(data, Data):
             self._batches = data._batches
             return

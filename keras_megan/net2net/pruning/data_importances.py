@@ -4,6 +4,8 @@ All take data in one form, that of `keras_megan.net2net.pruning.data`: an array 
 inputs, a tuple (inputs, targets), a ``tf.data.Dataset`` and so on.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -33,7 +35,7 @@ class _FromGradients(Importance):
         batch_size: Samples per gradient, where the data are not batched already.
     """
 
-    def __init__(self, data, loss=None, batch_size=8):
+    def __init__(self, data: Any, loss: Any = None, batch_size: int = 8):
         self.data = Data(data, batch_size)
         try:
             self.loss = keras.losses.get(loss)
@@ -150,7 +152,7 @@ class ActivationDensity(FilterNorm):
         batch_size: Batch size, where the data are not batched already.
     """
 
-    def __init__(self, data, batch_size=32):
+    def __init__(self, data: Any, batch_size: int = 32):
         super().__init__()
         self.data = Data(data, batch_size)
 

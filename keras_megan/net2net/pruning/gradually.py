@@ -8,10 +8,14 @@ from 0 to 1, that gives a share of the whole way, from 0 to 1.
 
 import numbers
 import warnings
+from collections.abc import Callable
+from typing import Any
+
+import keras
 
 from keras_megan.net2net.channels.channel_graph import ChannelGraph
 from keras_megan.net2net.counting.macs import count_macs, count_params
-from keras_megan.net2net.plan import PlanError, as_graph
+from keras_megan.net2net.plan import Plan, PlanError, as_graph
 from keras_megan.net2net.pruning.latency import measure_latency
 from keras_megan.net2net.pruning.prune import prune
 from keras_megan.net2net.pruning.selecting import groups_of
@@ -35,8 +39,15 @@ _COSTS = {
 
 
 def prune_gradually(
-    model, between, ratio=None, *, steps=5, schedule="cubic", keep=(), **options
-):
+    model: Any,
+    between: Callable[[keras.Model, Plan], keras.Model | None],
+    ratio: float | None = None,
+    *,
+    steps: int = 5,
+    schedule: str | Callable[[float], float] = "cubic",
+    keep: Any = (),
+    **options: Any,
+) -> keras.Model:
     """Prunes in steps and calls a function after each, to train.
 
     Args:
@@ -80,7 +91,7 @@ def prune_gradually(
             f"latency; received {', '.join(refused) or f'ratio={ratio!r}'}."
         )
     way = _way(schedule, steps)
-    graph = as_graph(model)
+    graph = as_graph(model, options.get("strict", False))
     targets = _targets(graph.model, ratio, way, options)
     kept = groups_of(graph, keep)
     for target in targets:

@@ -10,6 +10,8 @@ length, and sets to zero what is shorter. A unit that is zero gives zero, and le
 out is exact.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -34,7 +36,7 @@ class GroupLasso(keras.callbacks.Callback):
         silent: Number of units that were zero after the last epoch.
     """
 
-    def __init__(self, strength=1e-3, keep=()):
+    def __init__(self, strength: float = 1e-3, keep: Any = ()):
         super().__init__()
         if not strength > 0:
             raise Net2NetError(f"strength must be above zero, received {strength!r}.")

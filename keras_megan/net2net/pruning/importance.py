@@ -15,6 +15,8 @@ subclassing `Importance`, and give it a name by which `prune` knows it:
 
 import difflib
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -30,7 +32,7 @@ class ImportanceError(Net2NetError):
     """Scores cannot be had, or have the wrong shape."""
 
 
-def register_importance(name):
+def register_importance(name: str) -> Callable[[type], type]:
     """Decorator: lets `prune` know a class of importances by a name."""
 
     def enter(importance_class):
@@ -50,7 +52,7 @@ class Importance:
     compared.
     """
 
-    def scores(self, graph):
+    def scores(self, graph: Any) -> dict:
         """Returns a dict from `Group` to an array (units,), mean 1 where possible.
 
         Args:

@@ -6,6 +6,8 @@ long. So `prune(model, latency=seconds)` builds every candidate and measures it,
 """
 
 import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,7 +15,13 @@ import numpy as np
 from keras_megan.net2net.plan import PlanError, as_graph
 
 
-def measure_latency(model, input_shape=None, batch_size=1, repeats=20, warm_up=3):
+def measure_latency(
+    model: keras.Model,
+    input_shape: Any = None,
+    batch_size: int = 1,
+    repeats: int = 20,
+    warm_up: int = 3,
+) -> float:
     """Measures how long one batch takes, on this machine and backend.
 
     Args:
@@ -43,7 +51,12 @@ def measure_latency(model, input_shape=None, batch_size=1, repeats=20, warm_up=3
     return float(np.median(times))
 
 
-def latency_table(model, ratios=(0.0, 0.25, 0.5, 0.75), measure=None, **options):
+def latency_table(
+    model: Any,
+    ratios: Sequence[float] = (0.0, 0.25, 0.5, 0.75),
+    measure: Callable[[keras.Model], float] | None = None,
+    **options: Any,
+) -> list[dict[str, float]]:
     """Measures a model at several ratios.
 
     Args:

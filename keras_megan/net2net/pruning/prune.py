@@ -11,6 +11,8 @@ parameters, multiply-adds or measured seconds.
 
 import numbers
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,28 +21,29 @@ from keras_megan.net2net.channels.index_map import IndexMap
 from keras_megan.net2net.plan import Plan, PlanError, as_graph, spread_width
 from keras_megan.net2net.pruning.budgets import BUDGETS, counts_within
 from keras_megan.net2net.pruning.choosing import SCOPES, Chooser
-from keras_megan.net2net.pruning.importance import checked_scores
+from keras_megan.net2net.pruning.importance import Importance, checked_scores
 from keras_megan.net2net.pruning.selecting import groups_of, label_of
 from keras_megan.net2net.pruning.weight_importances import GroupNorm
 
 
 def prune(
-    model,
-    ratio=None,
+    model: Any,
+    ratio: float | dict | str | None = None,
     *,
-    importance=None,
-    scope="global",
-    keep=(),
-    ratios=None,
-    max_ratio=0.9,
-    round_to=1,
-    widths=None,
-    parameters=None,
-    macs=None,
-    latency=None,
-    input_shape=None,
-    measure=None,
-):
+    importance: str | Importance | dict | None = None,
+    scope: str = "global",
+    keep: Any = (),
+    ratios: dict | None = None,
+    max_ratio: float = 0.9,
+    round_to: int = 1,
+    widths: dict | None = None,
+    parameters: float | None = None,
+    macs: float | None = None,
+    latency: float | None = None,
+    input_shape: Any = None,
+    measure: Callable[[keras.Model], float] | None = None,
+    strict: bool = False,
+) -> Plan:
     """Plans a narrower model.
 
     Exactly one of `ratio`, `widths`, `parameters`, `macs` and `latency` says how much
@@ -72,6 +75,8 @@ def prune(
             model leaves sizes open.
         measure: For `latency`: function from a model to seconds, such as one that runs
             it on a phone; by default `net2net.measure_latency`.
+        strict: Whether to raise an error where an operation has no rule or a layer
+            cannot be laid out, instead of keeping it as it is.
 
     Returns:
         A `Plan`. No group goes below one unit. Where nothing changes, a warning says
@@ -94,7 +99,9 @@ def prune(
     whole = isinstance(round_to, numbers.Integral) and not isinstance(round_to, bool)
     _check(whole and round_to >= 1, "round_to must be a positive integer", round_to)
     _check(_is_share(max_ratio, 1.0), "max_ratio must be above 0, at most 1", max_ratio)
-    graph = as_graph(model)
+    graph = as_graph(model, strict)
+    _check(ratios is None or isinstance(ratios, dict), "ratios must be a dict", ratios)
+    _check(measure is None or callable(measure), "measure must be a function", measure)
     own = {group: 0.0 for group in groups_of(graph, keep)}
     for selector, share in (ratios or {}).items():
         own.update(dict.fromkeys(_groups_losing(graph, selector, share), share))

@@ -8,6 +8,7 @@ arXiv:2105.07576, section 3).
 """
 
 import contextlib
+from typing import Any
 
 import keras
 import numpy as np
@@ -26,7 +27,7 @@ _RANDOM = {
 }
 
 
-def recalibrate(model, data, batch_size=64):
+def recalibrate(model: keras.Model, data: Any, batch_size: int = 64) -> keras.Model:
     """Measures the running statistics of all batch normalisations anew, in place.
 
     Every batch goes through the model as in training, without dropout and noise. A

@@ -22,7 +22,7 @@ class FilterNorm(Importance):
         order: 1 for the sum of absolute values, 2 for the Euclidean norm.
     """
 
-    def __init__(self, order=1):
+    def __init__(self, order: int = 1):
         if order not in (1, 2):
             raise ImportanceError(f"order must be 1 or 2, received {order!r}.")
         self.order = order
@@ -105,7 +105,7 @@ class RandomImportance(Importance):
         seed: Seed.
     """
 
-    def __init__(self, seed=0):
+    def __init__(self, seed: int = 0):
         self.seed = seed
 
     def scores(self, graph):

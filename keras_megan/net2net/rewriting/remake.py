@@ -16,11 +16,11 @@ from keras_megan.net2net.channels.sizes import shape_under
 from keras_megan.net2net.errors import Net2NetError
 from keras_megan.net2net.tracing.calls import Tensor
 from keras_megan.net2net.tracing.layer_config import (
+    config_of,
     functions_of,
     made_of,
     replace_initializers,
     resolve,
-    without_build,
 )
 from keras_megan.net2net.tracing.nodes import NodesOf
 
@@ -57,28 +57,42 @@ class Fitting:
         """
         return next((new for new in self._made(tries, name) if self._fits(new)), None)
 
-    def coupled(self, tries):
+    def coupled(self, tries, accepts):
         """Returns what else changes in a configuration that has the wanted change.
 
+        Args:
+            tries: The largest number of configurations to try.
+            accepts: Function from such a dict to whether it will do.
+
         Returns:
-            Dict from `Group` to its new size, of all groups that change; None if no
-            configuration has the wanted change.
+            Dict from `Group` to its new size, of all groups that change, as few as
+            possible; empty if no configuration has the wanted change.
         """
+        wanted, best = self._maps.sizes, {}
         for new in self._made(tries):
             sizes = self._sizes_of(new)
-            if sizes is not None and self._maps.sizes.items() <= sizes.items():
-                return sizes
-        return None
+            if sizes is None or not wanted.items() <= sizes.items():
+                continue
+            if accepts(sizes) and (not best or len(sizes) < len(best)):
+                best = sizes
+            if len(best) == len(wanted):
+                break
+        return best
 
     def _made(self, tries, name=None):
         """Yields the layer made from one configuration after the other."""
         layer = self._region.layer
         try:
-            config = without_build(copy.deepcopy(layer.get_config()))
+            config = config_of(layer)
         except Exception as error:  # Whatever a user's get_config raises.
             self.reason = f"{type(error).__name__}: {error}"
             return
-        for changed in itertools.islice(variants(config, self._changes()), tries):
+        changes = self._changes()
+        # A width may stand in a configuration as a multiple: of heads, or of gates.
+        sets = [changes, _with_multiples(changes)] if changes else [changes]
+        share = max(1, tries // len(sets))
+        options = (itertools.islice(variants(config, each), share) for each in sets)
+        for changed in itertools.chain.from_iterable(options):
             if name is not None:
                 changed["name"] = name
             new = self._attempt(changed)
@@ -250,6 +264,16 @@ def variants(config, changes):
                 for (path, _), value in zip(chosen, values, strict=True):
                     _put(changed, path, value)
                 yield changed
+
+
+def _with_multiples(changes):
+    """Changes of numbers, and of small multiples of them."""
+    result = {old: list(new) for old, new in changes.items()}
+    for factor in (2, 3, 4):
+        for old, values in changes.items():
+            known = result.setdefault(factor * old, [])
+            known += [factor * new for new in values if factor * new not in known]
+    return result
 
 
 def _numbers(value, path=()):

@@ -20,11 +20,11 @@ from keras_megan.net2net.rewriting.weights_layers import ChannelWeights
 from keras_megan.net2net.rules.base import RuleError
 from keras_megan.net2net.tracing import calls as calls_lib
 from keras_megan.net2net.tracing.layer_config import (
+    config_of,
     functions_of,
     made_of,
     replace_initializers,
     resolve,
-    without_build,
 )
 
 
@@ -291,7 +291,7 @@ class Rewriter:
     def _new_layer(self, call):
         layer = call.operation
         try:
-            config = without_build(copy.deepcopy(layer.get_config()))
+            config = config_of(layer)
         except Exception as error:
             raise RemakeError(_not_made(call, error)) from error
         for path, value in self.settings(call).items():

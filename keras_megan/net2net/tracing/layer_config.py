@@ -1,5 +1,6 @@
 """Making a layer anew from its configuration: what has to be adjusted around it."""
 
+import copy
 import inspect
 
 import keras
@@ -25,6 +26,19 @@ def without_build(config):
     if isinstance(config, list | tuple):
         return type(config)(without_build(item) for item in config)
     return config
+
+
+def config_of(layer):
+    """Returns a copy of a layer's configuration, to be built for other shapes.
+
+    Raises:
+        TypeError: If its ``get_config`` does not return a dict.
+    """
+    config = layer.get_config()
+    if not isinstance(config, dict):
+        kind = type(layer).__name__
+        raise TypeError(f"{kind}.get_config returns {type(config).__name__}, no dict.")
+    return without_build(copy.deepcopy(config))
 
 
 def functions_of(layer):

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+import av
+
 from keras_megan.files import sync_file, sync_folder
 from keras_megan.video.io.image_folder import TIMESTAMPS, timestamps_text
 from keras_megan.video.io.opening import open_input, open_output
@@ -199,6 +201,16 @@ def _track_packets(source, tracks: dict, beside: Beside) -> Iterator[Timed]:
         yield from track.flush()
 
 
+def _until_damage(source) -> Iterator[av.Packet]:
+    """All packets; of a damaged file, which was allowed then, up to where it breaks."""
+    packets = source.demux()
+    while True:
+        try:
+            yield next(packets)
+        except (StopIteration, av.error.InvalidDataError):
+            return
+
+
 def source_packets(source, indices: set[int], limit: int | None):
     """Packets of some streams that have something in them and a time.
 
@@ -209,7 +221,7 @@ def source_packets(source, indices: set[int], limit: int | None):
     """
     left = None if limit is None else dict.fromkeys(indices, limit)
     patience = 0 if limit is None else 200 * limit  # packets of any stream
-    for read, packet in enumerate(source.demux()):
+    for read, packet in enumerate(_until_damage(source)):
         if left is not None and (read >= patience or not any(left.values())):
             return
         index = packet.stream.index

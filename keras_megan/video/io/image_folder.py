@@ -26,6 +26,13 @@ _HEADER = "# timestamp format v2"
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 # Last bytes of a whole file. OpenCV shows half a picture without an error.
 _ENDINGS = {".png": b"IEND\xaeB`\x82", ".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9"}
+# FFmpeg's names, by channels and bytes of a value.
+_FORMATS = {
+    ("rgb", 1): "rgb24",
+    ("rgb", 2): "rgb48le",
+    ("rgba", 1): "rgba",
+    ("rgba", 2): "rgba64le",
+}
 
 
 def natural_key(path: Path) -> list:
@@ -58,7 +65,9 @@ class ImageFolder:
                 f"({', '.join(sorted(_SUFFIXES))})."
             )
         self.times = self._read_times(Fraction(rate or 25))
-        first = _read(self.files[0])
+        first, pixel_format = _read(self.files[0]), "rgb"
+        if cv2.imread(str(self.files[0]), cv2.IMREAD_UNCHANGED).shape[2:] == (4,):
+            pixel_format = "rgba"
         height, width = first.shape[:2]
         count, end = len(self.files), self.times[-1]
         self.info = VideoInfo(
@@ -71,7 +80,7 @@ class ImageFolder:
             time_base=Fraction(1, _common_denominator(self.times)),
             rate=count / (end - self.times[0]),
             codec="images",
-            pixel_format="rgb24" if first.dtype == np.uint8 else "rgb48le",
+            pixel_format=_FORMATS[pixel_format, first.dtype.itemsize],
             depth=8 * first.dtype.itemsize,
             notes=tuple(_gaps(self.path, self.files)),
             content=_content(self.path, self.files),

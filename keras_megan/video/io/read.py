@@ -125,8 +125,9 @@ class VideoFile:
     def _whole_pictures(self) -> Iterator[tuple[Fraction, av.VideoFrame]]:
         pictures = self._pictures()
         if self.deinterlaces:
-            return deinterlaced(pictures, every=self._deinterlace == "on")
-        return pictures
+            pictures = deinterlaced(pictures, every=self._deinterlace == "on")
+        with reading(self.path):
+            yield from pictures
 
     def _pictures(self) -> Iterator[tuple[Fraction, av.VideoFrame]]:
         """Decoded pictures with strictly increasing times; checks that all came."""

@@ -34,6 +34,7 @@ _SOUND = {
 _LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1"}
 _LAYOUTS |= {7: "6.1", 8: "7.1"}
 _HOLE = Fraction(1, 10)  # seconds of silence that is a hole and not rounding
+_JOINT = Fraction(1, 2)  # seconds by which a clock goes back only between joined pieces
 _KEPT_FLAGS = av.stream.Disposition.default | av.stream.Disposition.forced
 
 
@@ -98,21 +99,24 @@ class Copy:
         self.stream = output.add_stream_from_template(source, opaque=True)
         keep_tags(source, self.stream)
         self._shift = Fraction(0)  # seconds, added where the source's clock went back
-        self._end: Fraction | None = None
+        self._last: Fraction | None = None  # decoding time
+        self._end = Fraction(0)  # of the last packet
 
     def feed(self, packet: av.Packet, start: Fraction) -> Iterator[Timed]:
         base = packet.time_base
         dts = packet.pts if packet.dts is None else packet.dts
-        back = dts - packet.pts
+        ahead = packet.pts - dts
         time = dts * base - start + self._shift
-        length = max(packet.duration or 0, 1) * base
-        if self._end is not None and time < self._end - length / 2:
-            # Joined pieces: the later one goes on where the earlier one ended.
-            self._shift += self._end - time
-            time = self._end
-        self._end = time + length
+        if self._last is not None and time <= self._last:
+            if self._last - time > _JOINT:
+                # Joined pieces: the later one goes on where the earlier one ended.
+                self._shift += self._end - time
+                time = self._end
+            else:
+                time = self._last + base
+        self._last, self._end = time, time + max(packet.duration or 0, 1) * base
         packet.dts = round(time / base)
-        packet.pts = packet.dts - back
+        packet.pts = packet.dts + ahead
         packet.stream = self.stream
         yield packet.dts * base, self.stream.index, packet
 
@@ -126,8 +130,8 @@ class CopyText(Copy):
     def feed(self, packet: av.Packet, start: Fraction) -> Iterator[Timed]:
         base = packet.time_base
         time = packet.pts * base - start
-        time = time if self._end is None else max(time, self._end)
-        self._end = time
+        time = time if self._last is None else max(time, self._last)
+        self._last = time
         packet.pts = packet.dts = round(time / base)
         packet.stream = self.stream
         yield packet.dts * base, self.stream.index, packet

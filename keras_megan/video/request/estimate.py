@@ -86,19 +86,16 @@ def estimate(job: Job, runner: Runner) -> Estimate:
     first, other = _encoded_sizes(job, [resize(image) for image in result])
     per_frame = (time.monotonic() - began) / len(result)
 
-    frames_out = job.expected_frames()
-    given = max(
-        1, round(frames_out / max(job.rate.expected(1000, 1000 / info.rate), 1) * 1000)
-    )
+    given, frames_out = job.expected_frames()
     windows = max(1, -(-(given - 1) // (runner.frames_in - 1)))
-    calls = max(1, -(-(frames_out - given) // max(1, given)))
+    calls = max(1, -(-frames_out // given) - 1)  # each makes one frame for a gap
     segments = -(-frames_out // SEGMENT_FRAMES)
     return Estimate(
         frames_in=given,
         frames_out=frames_out,
         width=width,
         height=height,
-        fps=float(info.rate) * frames_out / given,
+        fps=float(job.rate.frames_per_second(info.rate)),
         tiles=tiled.num_tiles,
         tile=f"{tiled.columns.size}x{tiled.rows.size}",
         seconds=max(windows * calls * per_window, frames_out * per_frame),

@@ -98,6 +98,8 @@ def place_results(
         path.is_dir() and any(is_result(entry) for entry in path.iterdir())
     )
     if len(sources) == 1 and not as_folder:
+        if not path.suffix:  # a folder of images, whose name must not get an ending
+            addition = addition.replace(".", "-")
         return [Clip(sources[0], path.with_name(path.stem + addition + path.suffix))]
     if path.suffix.lower() in SUFFIXES and not path.is_dir():
         raise VideoError(

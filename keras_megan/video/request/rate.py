@@ -62,6 +62,9 @@ class Rate(Protocol):
     def expected(self, frames: int, duration: Fraction) -> int:
         """How many output frames so many given ones become."""
 
+    def frames_per_second(self, given: Fraction) -> Fraction:
+        """The result's rate, on average, if the input has the rate `given`."""
+
     def clock(self, time_base: Fraction) -> Fraction:
         """The unit in which moments are whole numbers, if the input counts in this."""
 
@@ -94,6 +97,9 @@ class Multiple:
 
     def expected(self, frames: int, duration: Fraction) -> int:
         return max(1, self.factor * (frames - 1) + 1)
+
+    def frames_per_second(self, given: Fraction) -> Fraction:
+        return given * self.factor
 
     def clock(self, time_base: Fraction) -> Fraction:
         finer = time_base / self.factor
@@ -154,6 +160,9 @@ class Constant:
 
     def expected(self, frames: int, duration: Fraction) -> int:
         return self._count(duration)
+
+    def frames_per_second(self, given: Fraction) -> Fraction:
+        return self.fps
 
     def clock(self, time_base: Fraction) -> Fraction:
         return 1 / self.fps

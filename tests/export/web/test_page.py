@@ -97,7 +97,7 @@ def check_frames(seen, count, good, site, tmp_path):
 
 def check_saved(given, saved, count):
     """The MP4 has every frame at its moment, and the same sound."""
-    times = [time for time, _ in clips.packets(given, "video")]
+    times = sorted(time for time, _ in clips.packets(given, "video"))
     wanted = []
     for time, after in zip(times, times[1:], strict=False):
         wanted += [time, (time + after) / 2]
@@ -107,7 +107,8 @@ def check_saved(given, saved, count):
     assert any(time.denominator > 1000 for time in found)  # uneven indeed
     info = open_clip(saved).info
     assert (info.width, info.height) == (4 * WIDTH, 4 * SIDE)
-    assert abs(info.end - open_clip(given).info.end) < Fraction(1, 1000)
+    # Of frames in another order, files tell the last one's length in different ways.
+    assert abs(info.end - open_clip(given).info.end) < Fraction(1, 50)
     assert len(list(open_clip(saved).frames())) == 2 * count - 1
     before, after = (clips.packets(path, "audio") for path in (given, saved))
     assert [data for _, data in before] == [data for _, data in after]

@@ -129,11 +129,7 @@ async function visit(browser) {
   await page.evaluate(() => document.activeElement.blur());
   await page.keyboard.press(' ');
   seen.pauseButton = await text('#pause');
-  await page.waitForFunction(() => {
-    const before = globalThis.last;
-    globalThis.last = globalThis.count;
-    return before === globalThis.count;
-  }, null, { polling: 700 });
+  await page.waitForSelector('body[data-paused]');
   seen.pausedAt = await page.evaluate(() => globalThis.count);
   seen.bytesThen = await bytes();
   seen.stillAt = await page.evaluate(() => globalThis.count);

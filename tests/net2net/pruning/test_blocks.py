@@ -115,7 +115,8 @@ def test_influence_is_what_a_block_turns(model):
 def test_a_plan_is_kept_as_data(model):
     plan = net2net.remove_blocks(model, "two")
     values = json.loads(json.dumps(plan.to_dict()))
-    again = type(plan).from_dict(values, model)
+    again = net2net.Plan.from_dict(values, model)
+    assert again.removed == ["two"]
     x = random_inputs(model)
     assert largest_difference(run(plan.apply(), x), run(again.apply(), x)) == 0
     with pytest.raises(PlanError, match="not a plan that removes blocks"):

@@ -289,6 +289,8 @@ def test_wrong_importance_data_is_refused(model, scores, message):
         ({"ratio": {"label": 2}}, "'label' cannot change its width"),
         ({"ratio": {"label": 0.5}}, "'label' cannot lose units"),
         ({"ratio": {}}, "widths must name layers"),
+        ({"ratio": 0.5, "ratios": ["a"]}, "ratios must be a dict"),
+        ({"latency": 1.0, "measure": 3}, "measure must be a function"),
         ({"ratios": {"a": 1.0}}, "ratio of 'a' must be"),
         ({"macs": -1}, "macs must be a number above zero"),
         ({"parameters": "few"}, "parameters must be a number"),
