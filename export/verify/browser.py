@@ -30,7 +30,7 @@ from export.web.packages import HERE, copy_vendored, installed_packages
 from export.web.serve import serving
 
 #: Seconds that a file may take, compiling and all windows included.
-TIMEOUT = 300.0
+TIMEOUT = 900.0
 #: Files that make the smallest page that can run a model.
 _PAGE = (
     "browser/blank.html",
