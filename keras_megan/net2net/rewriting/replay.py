@@ -37,6 +37,15 @@ def _tensors_of(structure):
     return [leaf for leaf in leaves if isinstance(leaf, keras.KerasTensor)]
 
 
+def _can_be_loaded(layer_class):
+    """Whether Keras finds a class by itself when it loads a model.
+
+    A layer of another class had better come back as operations.
+    """
+    registered = keras.saving.get_registered_name(layer_class) != layer_class.__name__
+    return registered or layer_class.__module__.split(".")[0] == "keras"
+
+
 def _not_made(call, error):
     kind = type(call.operation).__name__
     text = (str(error).strip().splitlines() or [""])[0]
@@ -218,6 +227,7 @@ class Rewriter:
         }
         return (
             region.stop > region.start
+            and _can_be_loaded(type(region.layer))
             and not any(insertion.after in names for insertion in self.plan.insertions)
             and not is_special(self.plan.graph, region, self.plan)
             and is_separable(self.plan.graph, region)
