@@ -182,6 +182,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--pairs", type=int, default=300, help="jobs to try")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=1e9, help="stop after so many")
     parsed = parser.parse_args(arguments)
     counts: collections.Counter = collections.Counter()
     began, number = time.monotonic(), parsed.seed * 1_000_000
@@ -193,6 +194,8 @@ def main(arguments: list[str] | None = None) -> int:
         if outcome in ("lost", "wrong"):
             print(f"{outcome} (seed {number}): {line}", flush=True)
         number += 1
+        if time.monotonic() - began > parsed.seconds:
+            break
     seconds = time.monotonic() - began
     print(f"{dict(counts)} in {seconds:.0f} s, seeds {parsed.seed * 1_000_000} and up")
     return 1 if counts["lost"] or counts["wrong"] else 0

@@ -41,7 +41,8 @@ CLIPS = {
     "l.gif": ("gif", []),
 }
 _PATIENCE = 60  # seconds for one job
-_BATCH = 50  # jobs of one process
+_PATIENCE_AT_START = 300  # until a process has loaded everything
+_BATCH = 25  # jobs of one process
 
 
 def flip(data: bytearray, chooser: random.Random) -> None:
@@ -146,7 +147,7 @@ def run(seeds: list[int], counts: dict[str, int], folder: Path, report) -> None:
         )
         process.start()
         current, done = batch[0], 0
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _PATIENCE_AT_START
         while done < len(batch):
             try:
                 seed, outcome, line = results.get(timeout=1)
@@ -169,6 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--files", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0, help="the first one")
+    parser.add_argument("--seconds", type=float, default=1e9, help="stop after so many")
     parsed = parser.parse_args(arguments)
     outcomes: collections.Counter = collections.Counter()
 
@@ -186,9 +188,17 @@ def main(arguments: list[str] | None = None) -> int:
         if set(counts.values()) != {FRAMES}:
             print(f"the whole clips are not as meant: {counts}")
             return 1
-        seeds = list(range(parsed.seed, parsed.seed + parsed.files))
-        run(seeds, counts, folder, report)
-    print(f"{dict(outcomes)} in {time.monotonic() - began:.0f} s")
+        last = parsed.seed + parsed.files
+        for first in range(parsed.seed, last, _BATCH):
+            if time.monotonic() - began < parsed.seconds:
+                run(
+                    list(range(first, min(first + _BATCH, last))),
+                    counts,
+                    folder,
+                    report,
+                )
+    print(f"{sum(outcomes.values())} files: {dict(outcomes)}")
+    print(f"{time.monotonic() - began:.0f} s, seeds {parsed.seed} and up")
     return 1 if BAD & set(outcomes) else 0
 
 

@@ -16,6 +16,8 @@ upscale` then takes the file that wastes least on a clip's size (docs/upscale.md
 import dataclasses
 import hashlib
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,10 +152,45 @@ def _of_one_size(wish: Wish, folder: Path, width: int, height: int, aside: Path)
             width=width,
             height=height,
             precision=variant.precision,
+            memory=memory_of(path),
             psnr=_rounded(check.psnr),
             keras_psnr=_rounded(check.keras_psnr),
         )
         yield made, row.one_line()
+
+
+# Run in a process of its own, whose largest size is that of this one call. Linux keeps
+# ru_maxrss of the process that started it, so there the kernel's own account is read.
+_MEASURE = """
+import pathlib, re, resource, sys
+import numpy as np
+from keras_megan.video.models.litert_runner import LiteRTRunner
+status = pathlib.Path("/proc/self/status")
+def peak():
+    if status.exists():
+        return int(re.search(r"VmHWM:\\s+(\\d+) kB", status.read_text())[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
+runner = LiteRTRunner(sys.argv[1], num_threads=1)
+runner.run(np.zeros(runner.info.input_shape, np.uint8))
+print(peak() - before)
+"""
+
+
+def memory_of(path: Path) -> int:
+    """Bytes by which a process grows that opens a file and runs it once.
+
+    Raises:
+        ExportError: If the process fails.
+    """
+    command = [sys.executable, "-c", _MEASURE, str(path.resolve())]
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=root, timeout=600
+    )
+    if done.returncode:
+        raise ExportError(f"'{path}' does not run: {done.stderr.strip()[-300:]}")
+    return int(done.stdout)
 
 
 def _rounded(decibels: float | None) -> float | None:

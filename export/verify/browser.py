@@ -30,9 +30,14 @@ from export.web.packages import HERE, copy_vendored, installed_packages
 from export.web.serve import serving
 
 #: Seconds that a file may take, compiling and all windows included.
-TIMEOUT = 300.0
+TIMEOUT = 900.0
 #: Files that make the smallest page that can run a model.
-_PAGE = ("browser/blank.html", "browser/model_worker.js", "page/engine.js")
+_PAGE = (
+    "browser/blank.html",
+    "browser/model_worker.js",
+    "page/engine.js",
+    "page/explained.js",
+)
 #: What LiteRT.js prints to the console's errors when nothing is wrong.
 _HARMLESS = re.compile(
     r"INFO: |WARNING: .* NPU accelerator could not be loaded"

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from export.errors import ExportError
 from export.web.serve import serving
+from export.web.site import SiteSettings, build_site
 from keras_megan.errors import run_program
 
 
@@ -32,10 +33,15 @@ def _define_flags() -> None:
     flags.DEFINE_integer("port", 8000, "Where to serve it; 0 takes a free port.")
 
 
-def _sizes(texts: list[str]) -> tuple[tuple[int, int], ...]:
+def sizes(texts: list[str]) -> tuple[tuple[int, int], ...]:
+    """WIDTHxHEIGHT of each text, as numbers.
+
+    Raises:
+        ExportError: If a text is something else.
+    """
     try:
-        sizes = [tuple(map(int, text.split("x"))) for text in texts]
-        return tuple((width, height) for width, height in sizes)
+        pairs = [tuple(map(int, text.split("x"))) for text in texts]
+        return tuple((width, height) for width, height in pairs)
     except ValueError as error:
         raise ExportError(
             f"Expected --size WIDTHxHEIGHT, for example 56x32,112x64; received "
@@ -49,10 +55,7 @@ def _main() -> int:
         raise ExportError("Say where to: --out DIR.")
     out = Path(given.out)
     if given.model:
-        # Loads TensorFlow, which serving does not need.
-        from export.web.site import SiteSettings, build_site
-
-        settings = SiteSettings(given.model, out, _sizes(given.size), given.force)
+        settings = SiteSettings(given.model, out, sizes(given.size), given.force)
         build_site(settings, console)
     elif not given.serve:
         raise ExportError("Say what to make: --model MODEL, or --serve what is there.")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_megan.interrupts import check_interrupts
-from keras_megan.video.errors import VideoError
+from keras_megan.video.errors import VideoError, writing
 from keras_megan.video.models.engines import Model
 from keras_megan.video.request.inputs import Clip
 from keras_megan.video.upscale import (
@@ -87,10 +87,12 @@ def upscale_clips(
         skip_existing: Leave out clips whose output is there.
     """
     for clip in clips:
-        if skip_existing and clip.output.exists():
-            yield Outcome(clip, skipped=True)
-            continue
         try:
+            with writing(clip.output):
+                exists = clip.output.exists()
+            if skip_existing and exists:
+                yield Outcome(clip, skipped=True)
+                continue
             job = check_job(clip.source, clip.output, options)
             models.check(job)
             reporter = new_reporter(clip)

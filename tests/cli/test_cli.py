@@ -78,6 +78,10 @@ FAILURES = {
     ),
     "small tile": (["clip.mp4", "-o", "o.mp4", "--tile", "10"], "at least 52"),
     "text as video": (["notes.txt", "-o", "out.mp4"], "not a video"),
+    "long input": ([f"{300 * 'a'}.mp4", "-o", "out.mp4"], "name is too long"),
+    "long output": (["clip.mp4", "-o", f"{300 * 'a'}.mp4"], "name is too long"),
+    "long folder": (["clip.mp4", "-o", f"{300 * 'a'}/"], "name is too long"),
+    "long model": (["clip.mp4", "--model", 300 * "a"], "name is too long"),
     "no model": (["clip.mp4", "-o", "o.mp4", "--model", "x.keras"], "no such file"),
     "strange model": (
         ["clip.mp4", "-o", "o.mp4", "--model", "notes.txt"],

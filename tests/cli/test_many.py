@@ -1,5 +1,7 @@
 """Many clips: which are meant, where results go, and that one bad file stops none."""
 
+import argparse
+import inspect
 import json
 from fractions import Fraction
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 
 import keras_megan
 from keras_megan.cli.main import main
+from keras_megan.cli.upscale import add_options
 from keras_megan.video.compare import enlarge
 from keras_megan.video.errors import VideoError
 from keras_megan.video.io.read import open_clip
@@ -192,3 +195,24 @@ def test_compare_enlarges_by_lanczos_and_not_by_square_pixels():
     red = 90 + 60 * np.sin((x + 1.5 * 3) / 9)
     assert np.abs(large[8:-8, 8:-8, 0] - red[8:-8, 8:-8]).max() < 1.5
     assert enlarge(picture(3, 300, 300), 80).shape == (80, 80, 3)
+
+
+def test_the_one_call_has_the_command_lines_options_and_defaults():
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    parameters = inspect.signature(keras_megan.upscale).parameters
+    off = {"no_interpolation": "interpolation", "no_audio": "audio"}
+    shown_only = {"help", "dry_run", "preview", "quiet", "json"}
+    # Where texts and functions differ: None switches detection off, not an option.
+    own = {"no_scene_detection", "scene_threshold"}
+    for action in parser._actions:
+        name = off.get(action.dest, action.dest)
+        if name in shown_only | own:
+            continue
+        assert name in parameters, name
+        default = parameters[name].default
+        if action.dest in off:
+            assert default is True and action.default is False
+        elif name != "inputs":
+            assert default == action.default, name
+    assert "scene_threshold" in parameters

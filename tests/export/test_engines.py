@@ -16,6 +16,7 @@ from export.errors import ExportError
 from keras_megan import MEGAN
 from keras_megan.presets import save_to_preset
 from keras_megan.video.errors import VideoError
+from keras_megan.video.models import preset_files
 from keras_megan.video.models.engines import find_model
 from keras_megan.video.models.preset_files import (
     PresetFile,
@@ -75,6 +76,8 @@ def test_what_verified_is_listed_with_its_checksum(preset):
     ]
     listed = {f"litert/{path.name}" for path in (preset / "litert").iterdir()}
     assert listed == {file.file for file in files}
+    output = 5 * 4 * HEIGHT * 4 * WIDTH * 3 * 4  # floats that one call gives back
+    assert all(output < file.memory < 2**29 for file in files)
     assert all(abs(file.psnr - file.keras_psnr) < 0.3 for file in files)
 
 
@@ -166,7 +169,7 @@ def test_files_of_other_weights_are_not_used_and_damaged_ones_are_refused(
 
 def test_the_file_that_wastes_least_is_taken(monkeypatch):
     sizes = [(128, 72), (256, 148), (360, 180)]
-    files = [PresetFile(f"{w}x{h}", "", w, h, "int8") for w, h in sizes]
+    files = [PresetFile(f"{w}x{h}", "", w, h, "int8", w * h) for w, h in sizes]
     chosen = PresetFiles(Path("preset"), files)
     monkeypatch.setattr(chosen, "_open", lambda file: file.file)
     for width, height, expected in (
@@ -177,6 +180,10 @@ def test_the_file_that_wastes_least_is_taken(monkeypatch):
         (480, 270, "256x148"),
     ):
         assert chosen.for_size(height, width) == expected
+    monkeypatch.setattr(preset_files, "memory_to_use", lambda: 128 * 72)
+    assert chosen.for_size(180, 320) == "128x72"  # the others do not fit
+    monkeypatch.setattr(preset_files, "memory_to_use", lambda: 1)
+    assert chosen.for_size(180, 320) == "128x72"
     pixels, tiles = pixels_computed(files[1], 270, 480)
     assert (pixels, tiles) == (4 * 256 * 148, 4)
 

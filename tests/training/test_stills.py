@@ -13,6 +13,7 @@ from keras_megan.imaging.resize import imresize
 from training.data.photos import Photos, write_photos
 from training.engine.muon import Muon, orthogonal
 from training.errors import TrainingError
+from training.stages.compute import training_macs
 from training.tasks.between import BetweenTask
 from training.tasks.stills import StillTask
 from training.tasks.video import VideoTask
@@ -196,3 +197,9 @@ def test_muon_steps_are_equally_long_in_every_direction(rng):
     step = np.reshape(start - np.asarray(kernel), (-1, 32))
     values = np.linalg.svd(step, compute_uv=False)
     assert 0.6e-2 < values.min() and values.max() < 1.3e-2
+
+
+@pytest.mark.parametrize("task", [StillTask(crop=32), BetweenTask(crop=32)])
+def test_the_cost_of_a_sample_is_counted(task):
+    network = task.with_auxiliary(_network())
+    assert training_macs(network, task.sample_shape()) > 1e5

@@ -217,9 +217,10 @@ def test_memory_does_not_grow_with_the_clip(tmp_path, counts):
         tracemalloc.stop()
     one_frame = 192 * 256 * 3
     assert peaks[0] > 7 * one_frame  # frames are seen by the tracer at all
-    # The queues between the threads hold up to two windows; timing decides how much of
-    # that the short clip fills. Keeping the clip would take 144 frames more.
-    assert peaks[1] < peaks[0] + 14 * one_frame
+    # The queues between the threads hold two windows of results and what is computed of
+    # the next; timing decides how much of that the short clip fills. Keeping the clip
+    # would take 144 frames more.
+    assert peaks[1] < peaks[0] + 40 * one_frame
 
 
 # === Failures ===

@@ -17,11 +17,14 @@ from keras_megan.net2net import count_macs
 PASSES = 3
 
 
-def training_macs(model: keras.Model, sample_shape: tuple[int, ...]) -> float:
+def training_macs(
+    model: keras.Model, sample_shape: tuple[int, ...] | list[tuple[int, ...]]
+) -> float:
     """Multiply-adds of training on one sample once.
 
     Args:
         model: The network.
-        sample_shape: Shape of one input, without the batch axis.
+        sample_shape: Shape of one input without the batch axis, or a list of them for
+            several inputs.
     """
-    return PASSES * float(count_macs(model, tuple(sample_shape)))
+    return PASSES * float(count_macs(model, sample_shape))

@@ -129,9 +129,10 @@ class BetweenTask:
         low = np.stack([sample(number)[0][:2] for number in range(count)])
         return low.astype(np.float32) / np.float32(255.0)
 
-    def sample_shape(self) -> tuple[int, ...]:
-        """Shape of one input of the network, for counting its multiply-adds."""
-        return (2, self.crop // SCALE, self.crop // SCALE, 3)
+    def sample_shape(self) -> list[tuple[int, ...]]:
+        """Shapes of one sample's inputs, for counting multiply-adds."""
+        side = self.crop // SCALE
+        return [(side, side, 3), (side, side, 3), (1,)]
 
     def with_auxiliary(self, model: keras.Model) -> keras.Model:
         """A model of (pairs of frames, times) -> new frame and moved small frame.

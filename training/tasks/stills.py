@@ -112,7 +112,7 @@ class StillTask:
     def sample_shape(self) -> tuple[int, ...]:
         """Shape of one input of the network, for counting its multiply-adds."""
         side = self.crop // SCALE
-        return (1, side, side, 3)
+        return (side, side, 3)
 
     def with_auxiliary(self, model: keras.Model) -> keras.Model:
         """The still network alone, as a model of images.

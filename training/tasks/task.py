@@ -100,8 +100,11 @@ class Task(Lesson, Protocol):
         """Returns a float32 batch of network inputs, for pruning that looks at data."""
         ...
 
-    def sample_shape(self) -> tuple[int, ...]:
-        """Returns the shape of one network input without the batch axis."""
+    def sample_shape(self) -> tuple[int, ...] | list[tuple[int, ...]]:
+        """Returns the shape of one input of what `with_auxiliary` gives, or a list.
+
+        Shapes are without the batch axis.
+        """
         ...
 
     def validator(self, path: str) -> Validator:

@@ -7,6 +7,8 @@
 // one engine, because the WebAssembly module for the GPU and the one with threads
 // exclude each other.
 
+import { Explained } from './explained.js';
+
 const HERE = new URL('./', import.meta.url);
 const WASM = new URL('vendor/litert/wasm/', HERE).href;
 
@@ -80,7 +82,13 @@ export class Engine {
     let outputs = [];
     try {
       outputs = await this.model.run([input]);
-      return await outputs[0].data();
+      const output = await outputs[0].data();
+      // WebGPU reports what went wrong apart from the call, which returns all the same.
+      if (this.errors.length) {
+        throw new Explained(`The GPU stopped computing rightly (${this.errors[0]}); load `
+          + 'the page again.');
+      }
+      return output;
     } finally {
       input.delete();
       for (const output of outputs) output.delete();

@@ -25,6 +25,8 @@ export class Job {
 
   #running = null;
 
+  #finished = Promise.resolve(); // when the work before has closed its files
+
   constructor(post) {
     this.#post = post;
   }
@@ -83,8 +85,11 @@ export class Job {
       this.#post({ ...message, id }, transfer);
     });
     this.#running = running;
+    const before = this.#finished;
+    const work = before.then(() => (running.cancelled ? null : running.go(file)));
+    this.#finished = work.catch(() => {});
     try {
-      await running.go(file);
+      await work;
     } finally {
       if (this.#running === running) this.#running = null;
     }

@@ -59,6 +59,7 @@ async function begin(file) {
   if (!engine) return;
   if (running) stop();
   tell('problem', '');
+  delete document.body.dataset.paused;
   $('notes').replaceChildren();
   if (saved) URL.revokeObjectURL(saved);
   saved = null;

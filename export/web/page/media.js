@@ -155,7 +155,7 @@ export class Saving {
     let codec = null;
     for (const candidate of Object.keys(CODECS)) {
       const able = await bunny.canEncodeVideo(candidate, {
-        width, height, quality: bunny.QUALITY_HIGH,
+        width, height, quality: bunny.QUALITY_VERY_HIGH,
       });
       if (able) {
         codec = candidate;
@@ -174,7 +174,7 @@ export class Saving {
     const target = await saving.#target();
     const format = new bunny.Mp4OutputFormat({ fastStart: false });
     saving.output = new bunny.Output({ format, target });
-    saving.video = new bunny.VideoSampleSource({ codec, quality: bunny.QUALITY_HIGH });
+    saving.video = new bunny.VideoSampleSource({ codec, quality: bunny.QUALITY_VERY_HIGH });
     saving.output.addVideoTrack(saving.video, { frameRate: saving.clock });
     await saving.#copySound(format);
     await saving.output.start();

@@ -69,9 +69,21 @@ class Fitting:
             possible; empty if no configuration has the wanted change.
         """
         wanted, best = self._maps.sizes, {}
+        own = {id(variable) for variable in self._region.layer.variables}
+        carried = {
+            group
+            for weight in self._graph.weights
+            if id(weight.variable) in own
+            for role in weight.roles.values()
+            for group in role.layout.groups
+        }
         for new in self._made(tries):
             sizes = self._sizes_of(new)
-            if sizes is None or not wanted.items() <= sizes.items():
+            if sizes is None:
+                continue
+            # What only passes through shows in no variable, but in what is returned.
+            sizes = {**{g: n for g, n in wanted.items() if g not in carried}, **sizes}
+            if not wanted.items() <= sizes.items():
                 continue
             if accepts(sizes) and (not best or len(sizes) < len(best)):
                 best = sizes

@@ -183,7 +183,9 @@ class Rewriter:
                 index = done.stop
                 continue
             call = graph.calls[index]
-            outputs = _tensors_of(self._replay(call))
+            outputs = self._replay(call)
+            is_source = isinstance(call.operation, calls_lib.Source)
+            outputs = [outputs] if is_source else _tensors_of(outputs)
             outputs = self._insert_after(call, outputs)
             for tensor, symbolic in zip(call.outputs, outputs, strict=True):
                 self._tensors[id(tensor)] = symbolic

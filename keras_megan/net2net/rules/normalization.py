@@ -302,6 +302,7 @@ def unit_normalization(site):
         for layout in layouts:
             site.freeze(layout, "only the L2 norm can follow copies")
     site.inexact_when_pruned(layouts, "the norm is taken over the channels")
+    site.hears_every_copy(layouts)
 
     def play(replay):
         x = replay.inputs[0]

@@ -215,7 +215,7 @@ def _gaps(times: array) -> int:
     """How many frames of a steady clip come later than one frame after the last."""
     ordered = sorted(times)
     steps = [b - a for a, b in zip(ordered, ordered[1:], strict=False) if b > a]
-    if len(steps) < 8:
+    if len(steps) < 4:
         return 0
     usual = sorted(steps)[len(steps) // 2]
     unusual = sum(step > 1.6 * usual for step in steps)

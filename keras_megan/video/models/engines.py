@@ -76,8 +76,8 @@ def find_model(
         if files is None:
             raise VideoError(
                 f"The model '{name}' carries no {precision} files for LiteRT that "
-                "belong to its weights. Use --engine keras, or make them "
-                "(docs/export.md)."
+                "belong to its weights. Use --engine keras, or make them with "
+                "export.engines (docs/upscale.md)."
             )
         if needs_times:
             raise VideoError(

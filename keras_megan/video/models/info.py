@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from keras_megan.imaging.find import VIDEO_SUFFIXES
-from keras_megan.video.errors import VideoError
+from keras_megan.video.errors import VideoError, reading
 from keras_megan.video.io.read import open_clip
 from keras_megan.video.progress import clock
 from keras_megan.video.scene_cuts import SceneCutDetector
@@ -30,11 +30,11 @@ def describe_subject(subject: str, size: str, as_json: bool) -> None:
         VideoError: If it is none of these.
     """
     path = Path(subject)
-    if path.suffix.lower() in VIDEO_SUFFIXES and not path.exists():
+    with reading(path):
+        is_file, has_images = path.is_file(), _has_images(path)
+    if path.suffix.lower() in VIDEO_SUFFIXES and not (is_file or has_images):
         raise VideoError(f"Cannot read '{path}': no such file or folder.")
-    is_model = path.suffix.lower() in _MODEL_SUFFIXES or (
-        not path.is_file() and not _has_images(path)
-    )
+    is_model = path.suffix.lower() in _MODEL_SUFFIXES or not (is_file or has_images)
     facts = model_facts(subject, size) if is_model else video_facts(path)
     if as_json:
         print(json.dumps(facts))

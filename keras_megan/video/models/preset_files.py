@@ -21,15 +21,13 @@ from pathlib import Path
 from keras_megan.files import write_json
 from keras_megan.presets import preset_folder, read_config
 from keras_megan.video.errors import VideoError
+from keras_megan.video.memory import memory_to_use
 from keras_megan.video.models.litert_runner import LiteRTRunner
 from keras_megan.video.tiles import OVERLAP, cover
 
 LISTING = "litert.json"
 FOLDER = "litert"
 PRECISIONS = ("int8", "fp32")
-# Working memory of one call for each pixel of one input frame, of files traced for
-# CPUs: megan_edge took 22 kB.
-BYTES_PER_PIXEL = 30_000
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,7 @@ class PresetFile:
         sha256: Its checksum.
         width, height: Size of its input frames.
         precision: A value of `PRECISIONS`.
+        memory: Bytes that one call takes, the opened file included.
         psnr, keras_psnr: Luma PSNR in dB of the file and of the Keras model on the
             footage it was verified on.
     """
@@ -50,6 +49,7 @@ class PresetFile:
     width: int
     height: int
     precision: str
+    memory: int
     psnr: float | None = None
     keras_psnr: float | None = None
 
@@ -116,12 +116,15 @@ class PresetFiles:
     _opened: dict[str, LiteRTRunner] = field(default_factory=dict)
 
     def for_size(self, height: int, width: int) -> LiteRTRunner:
-        """The runner that covers frames of this size at the least cost.
+        """The runner that covers frames of this size at the least cost, and fits.
 
         Raises:
             VideoError: If its file is missing or is not the one that was listed.
         """
-        chosen = min(self.files, key=lambda file: pixels_computed(file, height, width))
+        room = memory_to_use()
+        smallest = min(self.files, key=lambda file: file.memory)
+        fitting = [file for file in self.files if file.memory <= room] or [smallest]
+        chosen = min(fitting, key=lambda file: pixels_computed(file, height, width))
         if chosen.file not in self._opened:
             self._opened[chosen.file] = self._open(chosen)
         return self._opened[chosen.file]
@@ -138,7 +141,8 @@ class PresetFiles:
                 f"'{path}' is damaged: its checksum is not the one in {LISTING}. "
                 "Install the package again, or use --engine keras."
             )
-        return LiteRTRunner(path, self.threads, BYTES_PER_PIXEL)
+        per_pixel = -(-chosen.memory // (chosen.width * chosen.height))
+        return LiteRTRunner(path, self.threads, per_pixel)
 
 
 def pixels_computed(

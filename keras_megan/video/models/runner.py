@@ -28,7 +28,7 @@ import numpy as np
 
 from keras_megan.presets import preset_names
 from keras_megan.quiet import start_keras_quietly
-from keras_megan.video.errors import VideoError
+from keras_megan.video.errors import VideoError, reading
 
 # Working memory of one call, in bytes for each pixel of one input frame, by whether XLA
 # compiles it: the growth of the process, rounded up. On 2 CPU cores megan_edge took
@@ -120,10 +120,12 @@ def load_runner(model: str | Path) -> Runner:
 def check_model(model: str | Path) -> None:
     """Raises `VideoError` unless there is such a preset or file; loads nothing."""
     path = Path(model)
+    with reading(path):
+        is_file = path.is_file()
     if path.suffix.lower() in _LOADERS:
-        if not path.is_file():
+        if not is_file:
             raise VideoError(f"Cannot read the model '{path}': no such file.")
-    elif path.is_file():
+    elif is_file:
         raise VideoError(
             f"Cannot load the model '{path}': known file types are "
             f"{', '.join(sorted(_LOADERS))}; a preset is a name or a folder."

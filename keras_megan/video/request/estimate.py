@@ -17,7 +17,7 @@ import numpy as np
 
 from keras_megan.video.errors import VideoError
 from keras_megan.video.io.opening import open_input
-from keras_megan.video.io.segments import ImageEncoder, VideoEncoder
+from keras_megan.video.io.segments import Encoder, ImageEncoder, VideoEncoder
 from keras_megan.video.jobs.journal import SEGMENT_FRAMES
 from keras_megan.video.models.runner import Runner
 from keras_megan.video.request.size import resizer
@@ -70,7 +70,7 @@ def estimate(job: Job, runner: Runner) -> Estimate:
     images += images[-1:] * (runner.frames_in - len(images))
     try:
         tile = options.tile
-        if tile == "auto":
+        if not isinstance(tile, int):
             tile = choose_tile(runner, info.height, info.width)
         tile = fit_tile(runner, info.height, info.width, tile)
         tiled = TiledRunner(runner, info.height, info.width, tile)
@@ -107,6 +107,7 @@ def _encoded_sizes(job: Job, images: list[np.ndarray]) -> tuple[float, float]:
     """Bytes of the first and, on average, of each other frame of a segment."""
     with tempfile.TemporaryDirectory(prefix="megan-") as folder:
         path = Path(folder) / f"trial{job.output.suffix.lower()}"
+        encoder: Encoder
         if job.codec is None:
             encoder = ImageEncoder(path)
         else:

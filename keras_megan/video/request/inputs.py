@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras_megan.imaging.find import VIDEO_SUFFIXES, find_clips
-from keras_megan.video.errors import VideoError
+from keras_megan.video.errors import VideoError, reading, writing
 from keras_megan.video.io.codecs import SUFFIXES
 
 MARK = ".megan"
@@ -46,13 +46,15 @@ def find_inputs(names: Sequence[str | Path]) -> list[Path]:
     found: list[Path] = []
     for name in names:
         path = Path(name)
-        if _PATTERN & set(str(name)) and not path.exists():
+        with reading(path):
+            exists, is_folder = path.exists(), path.is_dir()
+        if _PATTERN & set(str(name)) and not exists:
             matches = [Path(p) for p in glob.glob(str(name), recursive=True)]
             clips = [p for p in sorted(matches) if _is_clip(p)]
             if not clips:
                 raise VideoError(f"No video matches '{name}'.")
             found += clips
-        elif path.is_dir():
+        elif is_folder:
             sources = [source.path for source in find_clips(path)]
             clips = [p for p in sources if p == path or not is_result(p)]
             if not clips:
@@ -94,25 +96,22 @@ def place_results(
     if output is None:
         return _named(sources, None, addition)
     path = Path(output)
-    as_folder = str(output).endswith(("/", "\\")) or (
-        path.is_dir() and any(is_result(entry) for entry in path.iterdir())
-    )
+    with writing(path):
+        is_folder = path.is_dir()
+        holds_results = is_folder and any(is_result(p) for p in path.iterdir())
+    as_folder = holds_results or str(output).endswith(("/", "\\"))
     if len(sources) == 1 and not as_folder:
         if not path.suffix:  # a folder of images, whose name must not get an ending
             addition = addition.replace(".", "-")
         return [Clip(sources[0], path.with_name(path.stem + addition + path.suffix))]
-    if path.suffix.lower() in SUFFIXES and not path.is_dir():
+    if path.suffix.lower() in SUFFIXES and not is_folder:
         raise VideoError(
             f"{len(sources)} clips cannot go into the one file '{path}'. Give a "
             "folder: -o FOLDER"
         )
-    try:
-        if make_folder:
+    if make_folder:
+        with writing(path):
             path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise VideoError(f"Cannot make the folder '{path}': {error.strerror}.") from (
-            error
-        )
     return _named(sources, path, addition)
 
 
