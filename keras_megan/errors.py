@@ -11,6 +11,8 @@ import errno
 import sys
 from collections.abc import Callable
 
+from keras_megan.quiet import warnings_only
+
 
 class ExplainedError(Exception):
     """A failure explained in one line for the person at the terminal."""
@@ -51,6 +53,7 @@ def run_program(name: str, program: Callable[[], int]) -> int:
         The exit status: the program's own, 1 after a foreseen failure, 130 after
         Ctrl-C.
     """
+    warnings_only()
     try:
         return program()
     except ExplainedError as error:

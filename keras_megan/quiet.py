@@ -9,6 +9,7 @@ variable, and `keras_megan` keeps the promise TensorFlow breaks. Set
 
 import contextlib
 import functools
+import logging
 import os
 import sys
 import tempfile
@@ -22,6 +23,14 @@ def wants_quiet() -> bool:
     """Whether TF_CPP_MIN_LOG_LEVEL asks for errors only."""
     level = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "")
     return level.isdigit() and int(level) >= ERRORS_ONLY
+
+
+def warnings_only() -> None:
+    """Keeps TensorFlow's Python loggers to warnings, if `wants_quiet`."""
+    if wants_quiet():
+        logging.getLogger("tensorflow").setLevel(logging.WARNING)
+        if "absl" in sys.modules:  # its logger is of a class that it brings itself
+            logging.getLogger("absl").setLevel(logging.WARNING)
 
 
 @contextlib.contextmanager

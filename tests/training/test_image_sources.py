@@ -207,7 +207,7 @@ def test_cut_off_binaries_are_refused(tmp_path):
     write_cifar(tmp_path)
     file = tmp_path / "data_batch_2.bin"
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(TrainingError, match="no multiple of 3073; it is cut off"):
+    with pytest.raises(TrainingError, match="not a multiple of 3073; it is cut off"):
         read_images(tmp_path, "train", SIDE)
     file.unlink()
     with pytest.raises(TrainingError, match="Cannot read .*data_batch_2.bin"):
@@ -227,7 +227,7 @@ def test_sizes_that_do_not_fit_are_explained(tmp_path):
 def test_folders_without_images_are_explained(tmp_path):
     with pytest.raises(TrainingError, match="There is nothing at"):
         read_images(tmp_path / "nowhere", "train")
-    with pytest.raises(TrainingError, match="no layout of labelled images"):
+    with pytest.raises(TrainingError, match="not a known layout of labelled images"):
         read_images(tmp_path, "train")
     write_folders(tmp_path)
     for file in (tmp_path / "val" / "n03").iterdir():
