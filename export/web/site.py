@@ -82,7 +82,7 @@ def build_site(settings: SiteSettings, console: Console) -> None:
     """Makes the whole folder.
 
     Raises:
-        ExportError: If a file is wrong in the browser, or something cannot be made.
+        ExportError: If no size is right in the browser, or something cannot be made.
     """
     packages = installed_packages()  # before minutes of work
     out = settings.out
@@ -96,10 +96,7 @@ def build_site(settings: SiteSettings, console: Console) -> None:
             (aside / "samples").mkdir()
             for sample in SAMPLES:
                 sample.write(aside / "samples")
-            models = [
-                _model(settings, *size, aside / "models", console)
-                for size in sorted(settings.sizes, key=lambda size: size[0] * size[1])
-            ]
+            models = _models(settings, aside / "models", console)
             write_whole(aside / "_headers", header_file())
             write_json(aside / "site.json", _document(models, packages))
             aside.chmod(0o755)
@@ -110,6 +107,22 @@ def build_site(settings: SiteSettings, console: Console) -> None:
         shutil.rmtree(aside, ignore_errors=True)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     console.print(f"Wrote {out} ({size / 1e6:.0f} MB): any web server can host it.")
+
+
+def _models(settings: SiteSettings, folder: Path, console: Console) -> list[dict]:
+    """Every size that browsers compute rightly, the smallest first."""
+    made: list[dict] = []
+    refused: list[ExportError] = []
+    for size in sorted(settings.sizes, key=lambda size: size[0] * size[1]):
+        try:
+            made.append(_model(settings, *size, folder, console))
+        except ExportError as error:
+            refused.append(error)
+    if not made:
+        raise refused[0]
+    for error in refused:
+        console.print(f"Left out: {error}", style="yellow")
+    return made
 
 
 def _model(

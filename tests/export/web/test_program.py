@@ -7,10 +7,11 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import export.web.__main__ as program
 from export.errors import ExportError
-from export.web import packages
+from export.web import packages, site
 from export.web.serve import HEADERS, serving
 from export.web.site import SiteSettings
 
@@ -70,5 +71,21 @@ def test_packages_are_installed_once_and_pinned():
     for entry in packages.VENDORED:
         installed = folder / "node_modules" / entry.package
         assert all((installed / file).is_file() for file in entry.files)
-        texts = [(installed / file).read_text("utf-8") for file in entry.files][:1]
-        assert all(old in text for text in texts for old in entry.replaced)
+        main = (installed / next(iter(entry.files))).read_text("utf-8")
+        assert all(old in main for old in entry.replaced)
+
+
+def test_a_size_that_is_wrong_in_browsers_is_left_out(tmp_path, monkeypatch):
+    def make(settings, width, height, folder, console):
+        if width == 64:
+            raise ExportError("64x64 is not right in a browser: off by 1.2")
+        return {"width": width}
+
+    monkeypatch.setattr(site, "_model", make)
+    console = Console(quiet=True)
+    wanted = SiteSettings("m", tmp_path / "new", ((96, 64), (64, 64), (56, 32)))
+    made = site._models(wanted, tmp_path, console)
+    assert [model["width"] for model in made] == [56, 96]
+    only = SiteSettings("m", tmp_path / "new", ((64, 64),))
+    with pytest.raises(ExportError, match="off by 1.2"):
+        site._models(only, tmp_path, console)
