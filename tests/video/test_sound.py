@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from keras_megan.video.io import assemble, trial
+from keras_megan.video.io import assemble, tracks, trial
 from keras_megan.video.upscale import UpscaleOptions, upscale
 from tests.video.clips import PlainRunner, picture, read_images, write_clip
 
@@ -119,6 +119,18 @@ def test_sound_with_an_unnamed_layout_is_taken_for_stereo(tmp_path):
     assert loudness == pytest.approx(heard(path)[2], rel=0.1)
     with av.open(str(output)) as container:
         assert container.streams.audio[0].codec_context.layout.name == "stereo"
+
+
+@pytest.mark.parametrize("layout", ["mono", "5.1", "7.1"])
+@pytest.mark.parametrize("codec", ["pcm_f32le", "aac"])  # interleaved and in planes
+def test_samples_of_any_number_of_channels_are_read(tmp_path, layout, codec):
+    source = clip_with(tmp_path / "in.mkv", codec, layout=layout)
+    with av.open(str(source)) as container:
+        found = [tracks.samples_of(f) for f in container.decode(audio=0)]
+    samples = np.concatenate(found, axis=1)
+    assert samples.shape[0] == av.AudioLayout(layout).nb_channels
+    loudness = np.sqrt(np.square(samples, dtype=np.float64).mean(axis=1))
+    assert loudness[0] == pytest.approx(0.19, rel=0.2)
 
 
 def test_joined_transport_streams_keep_all_their_sound(tmp_path):

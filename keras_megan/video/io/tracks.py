@@ -33,6 +33,7 @@ _SOUND = {
 # Channel layouts for sound that does not name one, as players guess them.
 _LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1"}
 _LAYOUTS |= {7: "6.1", 8: "7.1"}
+_SAMPLES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
 _HOLE = Fraction(1, 10)  # seconds of silence that is a hole and not rounding
 _JOINT = Fraction(1, 2)  # seconds by which a clock goes back only between joined pieces
 _KEPT_FLAGS = av.stream.Disposition.default | av.stream.Disposition.forced
@@ -249,12 +250,28 @@ def _named_layout(layout: av.AudioLayout) -> str:
     return layout.name
 
 
+def samples_of(frame: av.AudioFrame) -> np.ndarray:
+    """The samples of a decoded frame, shape (channels, samples), as they are stored.
+
+    `AudioFrame.to_ndarray` reads past the end where eight channels lie in planes.
+    """
+    channels, kind = frame.layout.nb_channels, frame.format.packed.name
+    planes = frame.planes[: channels if frame.format.is_planar else 1]
+    count = frame.samples * channels // len(planes)
+    rows = [np.frombuffer(plane, _SAMPLES[kind], count) for plane in planes]
+    if frame.format.is_planar:
+        return np.stack(rows)
+    return rows[0].reshape(-1, channels).T
+
+
 def _with_named_layout(frame: av.AudioFrame) -> av.AudioFrame:
     name = _named_layout(frame.layout)
     if name == frame.layout.name:
         return frame
-    samples: np.ndarray = frame.to_ndarray()
-    named = av.AudioFrame.from_ndarray(samples, format=frame.format.name, layout=name)
+    packed = np.ascontiguousarray(samples_of(frame).T).reshape(1, -1)
+    named = av.AudioFrame.from_ndarray(
+        packed, format=frame.format.packed.name, layout=name
+    )
     named.sample_rate = frame.sample_rate
     named.pts, named.time_base = frame.pts, frame.time_base
     return named

@@ -21,7 +21,13 @@ from keras_megan.video.errors import VideoError, reading, reason
 from keras_megan.video.io.assemble import Beside, assemble_video, source_packets
 from keras_megan.video.io.opening import main_video_stream, open_input
 from keras_megan.video.io.segments import VideoEncoder
-from keras_megan.video.io.tracks import Way, codec_name, describe_lost, ways_for
+from keras_megan.video.io.tracks import (
+    Way,
+    codec_name,
+    describe_lost,
+    samples_of,
+    ways_for,
+)
 from keras_megan.video.jobs.journal import Segment, remove
 
 _PICTURES = 3
@@ -158,8 +164,8 @@ def _loudness(container, stream) -> float:
         except av.error.FFmpegError:
             continue
         for frame in frames:
-            samples = frame.to_ndarray().astype(np.float64)
-            kind = frame.format.name.rstrip("p")
+            samples = samples_of(frame).astype(np.float64)
+            kind = frame.format.packed.name
             samples = (samples - _CENTRE.get(kind, 0)) / _FULL.get(kind, 1)
             total += float(np.square(samples).sum())
             count += samples.size
