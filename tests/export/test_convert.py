@@ -272,7 +272,7 @@ def test_an_operation_without_a_built_in_counterpart_is_named(tmp_path):
         (
             ["--model", "SAVED", "--out", "OUT", "--target", "gpu"]
             + ["--precision", "int8", "--calibration", "demo"],
-            "for the CPU only",
+            "There is no file of int8",
         ),
         (["--model", "SAVED", "--out", "OUT", "--clip", "no.mp4"], "no.mp4"),
         (["--model", "SAVED", "--out", "FULL"], "exists"),
