@@ -148,6 +148,10 @@ class NoChange(Maps):
     def model(self):
         return self.graph.model
 
+    def width(self, layer):
+        """Returns the width of a layer, by its name."""
+        return self.size(self.graph.width(layer))
+
 
 class Rewriter:
     """Replays the calls of a graph under a plan.
