@@ -148,6 +148,14 @@ class NoChange(Maps):
     def model(self):
         return self.graph.model
 
+    def width(self, layer):
+        """Returns the width of a layer, by its name."""
+        return self.size(self.graph.width(layer))
+
+    def new_value(self, variable):
+        """Returns the value of a variable, which stays."""
+        return keras.ops.convert_to_numpy(variable.value)
+
 
 class Rewriter:
     """Replays the calls of a graph under a plan.
