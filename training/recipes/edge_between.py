@@ -35,5 +35,5 @@ RECIPE = Recipe(
     ema_decay=0.998,
     cpu_bfloat16=True,
     validate_every=1000,
-    expected="28.0 dB on the validation clips' new frames",
+    expected="not reached yet: 800 steps made new frames 0.02 dB worse",
 )
