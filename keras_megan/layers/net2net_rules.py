@@ -238,7 +238,7 @@ def _channel_graph_attention_macs(call):
     batch, height, width, channels = call.inputs[2]
     bins = layer.descriptor_size**2
     sets = {"bank": layer.num_frames, "recurrent": 2, "intra": 1}[layer.memory]
-    edges = batch * channels * sets * channels
+    edges = batch * call.inputs[0][-1] * sets * channels
     macs = edges * (bins + height * width)
     if layer.memory == "recurrent":
         clips = batch // layer.num_frames

@@ -180,6 +180,7 @@ def test_saving(recipe):
     assert largest_difference(run(wide, inputs), run(again, inputs)) == 0
 
 
+@pytest.mark.filterwarnings("ignore:.*does not support masking:UserWarning")
 @given(recipes, st.sampled_from([1.5, 2.0]))
 @settings(options, max_examples=12)
 def test_what_is_hard_to_follow_is_exact_or_fixed(recipe, factor):

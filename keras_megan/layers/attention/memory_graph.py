@@ -51,7 +51,8 @@ class ChannelGraphAttention(layers.Layer):
             each other; they are averaged into descriptors.
         values: (B*T, H, W, C).
 
-    Output shape: (B*T, H, W, C).
+    Output shape: (B*T, H, W, C). (Queries may have another number of channels than keys
+    and values; the output then has theirs.)
 
     Weights: `log_count` (C,), not trainable, zero in a new layer; with the
     recurrent memory a gate per direction, (2*S*S,) and a bias, shared by all
@@ -76,7 +77,7 @@ class ChannelGraphAttention(layers.Layer):
     def build(self, queries_shape, keys_shape, values_shape):
         self.log_count = self.add_weight(
             name="log_count",
-            shape=(queries_shape[-1],),
+            shape=(keys_shape[-1],),
             initializer="zeros",
             trainable=False,
         )
@@ -116,12 +117,12 @@ class ChannelGraphAttention(layers.Layer):
         batch, height, width, channels = ops.shape(values)
         maps = ops.reshape(values, (batch, height * width, channels))
         mixed = ops.matmul(maps, ops.transpose(weights, (0, 2, 1)))
-        return ops.reshape(mixed, (batch, height, width, channels))
+        return ops.reshape(mixed, (batch, height, width, queries.shape[1]))
 
     def _attend_bank(self, queries, keys, values):
         frames, bins = self.num_frames, self.descriptor_size**2
-        nodes = frames * values.shape[-1]
-        queries = ops.reshape(queries, (-1, nodes, bins))
+        asking, nodes = frames * queries.shape[1], frames * keys.shape[1]
+        queries = ops.reshape(queries, (-1, asking, bins))
         keys = ops.reshape(keys, (-1, nodes, bins))
         weights = self.edges(queries, keys, sets=frames)
         # One product mixes all nodes into all nodes: (N, T*C) x (T*C, T*C).
@@ -129,7 +130,7 @@ class ChannelGraphAttention(layers.Layer):
         batch, height, width, _ = ops.shape(maps)
         maps = ops.reshape(maps, (batch, height * width, nodes))
         mixed = ops.matmul(maps, ops.transpose(weights, (0, 2, 1)))
-        mixed = ops.reshape(mixed, (batch, height, width, nodes))
+        mixed = ops.reshape(mixed, (batch, height, width, asking))
         return channels_to_frames(mixed, frames)
 
     def _attend_recurrent(self, queries, keys, values):
@@ -146,7 +147,7 @@ class ChannelGraphAttention(layers.Layer):
         value_memory = ops.concatenate([forward[1], backward[1]], axis=-1)
         value_memory = ops.reshape(value_memory, (batch, height * width, 2 * channels))
         mixed = ops.matmul(value_memory, ops.transpose(weights, (0, 2, 1)))
-        return ops.reshape(mixed, (batch, height, width, channels))
+        return ops.reshape(mixed, (batch, height, width, queries.shape[1]))
 
     def _accumulate(self, keys, maps, direction, order):
         """The memory after each frame: keys (B,T,C,S*S) and values (B,T,N,C).
@@ -173,7 +174,7 @@ class ChannelGraphAttention(layers.Layer):
         )
 
     def compute_output_shape(self, queries_shape, keys_shape, values_shape):
-        return values_shape
+        return (*values_shape[:-1], queries_shape[-1])
 
     def get_config(self):
         return {
