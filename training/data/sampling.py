@@ -169,13 +169,7 @@ class Sampler:
         settings = self.settings
         if settings.reverse and random.random() < 0.5:
             high = high[::-1]
-        if settings.flip and random.random() < 0.5:
-            high = high[:, ::-1]
-        if settings.flip and random.random() < 0.5:
-            high = high[:, :, ::-1]
-        if settings.transpose and random.random() < 0.5:
-            high = high.swapaxes(1, 2)
-        high = np.ascontiguousarray(high)
+        high = flipped_and_turned(high, random, settings.flip, settings.transpose)
         low = imresize(high, 1.0 / SCALE)
         for degradation in settings.degradations:
             low = DEGRADATIONS[degradation.name](low, degradation, random)
@@ -254,6 +248,29 @@ class Sampler:
 
     def _order(self, rounds: int) -> np.ndarray:
         return round_order(self.seed, rounds, len(self.clips))
+
+
+def flipped_and_turned(
+    images: np.ndarray,
+    random: np.random.Generator,
+    flip: bool = True,
+    transpose: bool = True,
+) -> np.ndarray:
+    """Images (..., H, W, C) upside down, mirrored and transposed, each by half.
+
+    Args:
+        images: All are treated alike.
+        random: The sample's generator.
+        flip: Whether they may be turned upside down, and mirrored.
+        transpose: Whether rows may become columns.
+    """
+    if flip and random.random() < 0.5:
+        images = images[..., ::-1, :, :]
+    if flip and random.random() < 0.5:
+        images = images[..., ::-1, :]
+    if transpose and random.random() < 0.5:
+        images = images.swapaxes(-3, -2)
+    return np.ascontiguousarray(images)
 
 
 def generator(seed: int, number: int) -> np.random.Generator:

@@ -21,12 +21,19 @@ import numpy as np
 from keras import ops
 
 from keras_megan.imaging.resize import imresize
-from keras_megan.layers import MotionAtTime, OcclusionBlend, SampleBothSides
+from keras_megan.layers import MotionAtTime
 from keras_megan.losses import Charbonnier
 from training.data.cache import ClipCache
-from training.data.sampling import SCALE, generator
+from training.data.sampling import SCALE, flipped_and_turned, generator
 from training.errors import TrainingError
-from training.tasks.video import ClipValidator, VideoTask
+from training.tasks.video import (
+    ClipValidator,
+    VideoTask,
+    extract,
+    moved_between,
+    moves_large_frames,
+    per_sample,
+)
 
 #: The layers that are trained, besides those whose names begin with "extract".
 LAYERS = ("motion", "between")
@@ -114,13 +121,7 @@ class BetweenTask:
         time = step / gap
         if random.random() < 0.5:
             high, time = high[[1, 0, 2]], 1.0 - time
-        if random.random() < 0.5:
-            high = high[:, ::-1]
-        if random.random() < 0.5:
-            high = high[:, :, ::-1]
-        if random.random() < 0.5:
-            high = high.swapaxes(1, 2)
-        high = np.ascontiguousarray(high)
+        high = flipped_and_turned(high, random)
         low = imresize(high, 1.0 / SCALE)
         return low, high[2], np.array([time], np.float32)
 
@@ -142,8 +143,7 @@ class BetweenTask:
         Raises:
             TrainingError: If the network does not move large frames.
         """
-        config = getattr(model, "config", None) or {}
-        if not config.get("still_blocks"):
+        if not moves_large_frames(model):
             raise TrainingError(
                 "BetweenTask needs a MEGAN with still_blocks, which makes new frames "
                 "of their neighbours' large results."
@@ -154,18 +154,15 @@ class BetweenTask:
         right = keras.Input((None, None, 3), name="right")
         times = keras.Input((1,), name="times")
         large = [ops.stop_gradient(layer["still"](image)) for image in (left, right)]
-        names = [n for n in layer if n.startswith("extract")]
 
         def features(image):
-            for name in names:
-                image = layer[name](image)
-            return motion.pyramid(motion.activation(motion.embed(image)))
+            extracted = extract(layer, image)
+            return motion.pyramid(motion.activation(motion.embed(extracted)))
 
         field = motion.field(features(left), features(right), left, right)
         flow, logits, context = MotionAtTime(motion.reach)(*field, times)
         output = between(*large, flow, logits, context)
-        sides = SampleBothSides(motion.reach)(left, right, flow)
-        moved = OcclusionBlend()(*sides, logits, flow)
+        moved = moved_between(left, right, flow, logits, motion.reach)
         return keras.Model([left, right, times], {"output": output, "moved": moved})
 
     def losses(self, network: keras.Model, batch, progress) -> dict:
@@ -175,8 +172,7 @@ class BetweenTask:
         charbonnier = Charbonnier(1e-6, reduction=None)
 
         def of_samples(truth, received):
-            values = charbonnier(truth, ops.cast(received, "float32"))
-            return ops.mean(values, axis=tuple(range(1, len(values.shape))))
+            return per_sample(charbonnier(truth, ops.cast(received, "float32")))
 
         pixels = of_samples(high, outputs["output"])
         motion = of_samples(low[:, 2], outputs["moved"])

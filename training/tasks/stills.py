@@ -21,9 +21,9 @@ from keras_megan.imaging.resize import imresize
 from keras_megan.losses import Charbonnier
 from training.data.cache import ClipCache
 from training.data.photos import Photos
-from training.data.sampling import SCALE, generator
+from training.data.sampling import SCALE, flipped_and_turned, generator
 from training.errors import TrainingError
-from training.tasks.video import ClipValidator, VideoTask
+from training.tasks.video import ClipValidator, VideoTask, per_sample
 
 #: The layer that is trained.
 STILL = "still"
@@ -41,16 +41,15 @@ class StillTask:
         crop: Side of the high-resolution crop in pixels, a multiple of 4.
         clip_step: Every so many frames of a clip are used as single images.
         squared_from: Share of a stage from which on errors are squared; 1: never.
-        validation_frames: Frames used of each validation clip, from its beginning.
-        validation_downscale: "auto", "1" or "2"; see `training.evaluate`.
+        video: Settings of the whole network's scores.
     """
 
     crop: int = 192
     clip_step: int = 12
     squared_from: float = 0.8
-    validation_frames: int | None = 25
-    validation_downscale: str = "1"
-    video: VideoTask = field(default_factory=VideoTask)
+    video: VideoTask = field(
+        default_factory=lambda: VideoTask(validation_downscale="1")
+    )
 
     score_name = "psnr_given"
 
@@ -92,12 +91,7 @@ class StillTask:
             left = int(random.integers(width - self.crop + 1))
             crops.append(image[top : top + self.crop, left : left + self.crop])
         high = max(crops, key=_detail)
-        if random.random() < 0.5:
-            high = high[::-1]
-        if random.random() < 0.5:
-            high = high[:, ::-1]
-        if random.random() < 0.5:
-            high = high.swapaxes(0, 1)
+        high = flipped_and_turned(high, random)
         if random.random() < 0.5:
             high = high[..., random.permutation(3)]
         return np.ascontiguousarray(high)
@@ -136,23 +130,13 @@ class StillTask:
         output = network(low, training=True)
         loss = Charbonnier(1e-6, reduction=None)(high, output)
         squared = SQUARED_WEIGHT * ops.square(high - output)
-        axes = (1, 2, 3)
-        pixels = ops.mean(loss, axis=tuple(range(1, len(loss.shape))))
-        target = ops.where(
-            progress >= self.squared_from, ops.mean(squared, axis=axes), pixels
-        )
+        pixels = per_sample(loss)
+        target = ops.where(progress >= self.squared_from, per_sample(squared), pixels)
         return {"loss": target, "pixels": pixels}
 
     def validator(self, folder: str) -> ClipValidator:
         """Scores the whole network on the clips of a folder."""
-        return ClipValidator(
-            VideoTask(
-                sampling=self.video.sampling,
-                validation_frames=self.validation_frames,
-                validation_downscale=self.validation_downscale,
-            ),
-            folder,
-        )
+        return ClipValidator(self.video, folder)
 
 
 def _detail(crop: np.ndarray) -> float:

@@ -136,10 +136,10 @@ class VideoTask:
         outputs = network(low[:, 0::2], training=True)
         loss = Charbonnier(self.charbonnier, reduction=None)
         if not self.learns_motion:
-            return {"loss": self.pixel_weight * _per_sample(loss(high, outputs))}
+            return {"loss": self.pixel_weight * per_sample(loss(high, outputs))}
         middle = low[:, 1::2]
         moved = ops.reshape(ops.cast(outputs["moved"], "float32"), ops.shape(middle))
-        motion = _per_sample(loss(middle, moved))
+        motion = per_sample(loss(middle, moved))
         weight = self.motion_weight + progress * (
             self.final_motion_weight - self.motion_weight
         )
@@ -149,7 +149,7 @@ class VideoTask:
             losses["flow"] = _distance(batch[2], outputs["flow"])
             total = total + self.flow_weight * losses["flow"]
         if self.pixel_weight > 0:
-            losses["pixels"] = _per_sample(loss(high, outputs["output"]))
+            losses["pixels"] = per_sample(loss(high, outputs["output"]))
             total = total + self.pixel_weight * losses["pixels"]
         return {"loss": total, **losses}
 
@@ -160,7 +160,7 @@ class VideoTask:
 
 def _moved_frames(model: keras.Model):
     """The moved frames that the network itself makes on its way to the output."""
-    if _moves_large_frames(model):
+    if moves_large_frames(model):
         return _motion_alone(model)["moved"]
     try:
         return model.get_layer(MOTION_LAYER).input[1]
@@ -173,7 +173,7 @@ def _moved_frames(model: keras.Model):
 
 def _motion_alone(model: keras.Model) -> dict:
     """Flow and moved frames of a network, without the features that move along."""
-    if _moves_large_frames(model):
+    if moves_large_frames(model):
         return _motion_of_small_frames(model)
     try:
         layer = model.get_layer(MOTION_FIELD)
@@ -186,7 +186,8 @@ def _motion_alone(model: keras.Model) -> dict:
     return {"flow": flow, "moved": moved}
 
 
-def _moves_large_frames(model: keras.Model) -> bool:
+def moves_large_frames(model: keras.Model) -> bool:
+    """Whether a network makes new frames of its neighbours' large results."""
     return bool((getattr(model, "config", None) or {}).get("still_blocks"))
 
 
@@ -194,23 +195,36 @@ def _motion_of_small_frames(model: keras.Model) -> dict:
     """The same for a network that moves large frames: there small ones only teach."""
     layer = {entry.name: entry for entry in model.layers}
     images = layer["pad"](layer["fold"](model.input))
-    features = images
-    for name in (name for name in layer if name.startswith("extract")):
-        features = layer[name](features)
     motion = layer["motion"]
-    flow, logits, _ = motion(features, images)
+    flow, logits, _ = motion(extract(layer, images), images)
     sides = layer["left"](images), layer["right"](images)
-    moved = SampleBothSides(motion.reach)(*sides, flow)
-    return {"flow": flow, "moved": OcclusionBlend()(*moved, logits, flow)}
+    return {
+        "flow": flow,
+        "moved": moved_between(*sides, flow, logits, motion.reach),
+    }
+
+
+def extract(layer: dict[str, keras.Layer], images):
+    """A network's features of images, by its layers' names."""
+    for name in (name for name in layer if name.startswith("extract")):
+        images = layer[name](images)
+    return images
+
+
+def moved_between(left, right, flow, logits, reach: int):
+    """Both small frames moved along a motion field and blended by its mask."""
+    sides = SampleBothSides(reach)(left, right, flow)
+    return OcclusionBlend()(*sides, logits, flow)
 
 
 def _distance(truth, flow):
     """(B,): mean Charbonnier distance of displacements (B, T-1, h, w, 4) and flow."""
     flow = ops.reshape(ops.cast(flow, "float32"), ops.shape(truth))
-    return _per_sample(Charbonnier(FLOW_SOFTNESS, reduction=None)(truth, flow))
+    return per_sample(Charbonnier(FLOW_SOFTNESS, reduction=None)(truth, flow))
 
 
-def _per_sample(values):
+def per_sample(values):
+    """(B, ...) -> (B,): the mean over everything but the batch."""
     return ops.mean(values, axis=tuple(range(1, len(values.shape))))
 
 
