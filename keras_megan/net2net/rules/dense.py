@@ -110,14 +110,14 @@ def einsum_dense(site):
     site.setting("output_shape", values[0] if isinstance(sizes, int) else tuple(values))
     site.weight(layer.kernel, roles)
     if layer.bias is not None:
-        bias_shape = layer.bias.shape
-        written = result[len(result) - len(bias_shape) :]
+        # A bias has a size of its own along its axes, and is broadcast along the others.
+        written = output[len(output) - len(layer.bias.shape) :]
         site.weight(
             layer.bias,
             {
-                axis: writes(layout)
-                for axis, layout in enumerate(written)
-                if bias_shape[axis] == layout.size and bias_shape[axis] != 1
+                axis: writes(layouts[letter])
+                for axis, letter in enumerate(written)
+                if letter in layer.bias_axes
             },
         )
     for layout in result:
