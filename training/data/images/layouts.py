@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.data.image_decoding import LabelledImages, decode_all, fit_size
+from training.data.images.decoding import LabelledImages, decode_all, fit_size
 from training.errors import TrainingError
 
 #: Split -> what it may be called.

@@ -3,7 +3,7 @@
     path, split ("train" or "val") -> LabelledImages: uint8 (N, H, W, 3) RGB, labels
 
 The layout of a path is recognised by what it holds: the registry `SOURCES`, whose
-readers are in `training.data.image_layouts`. Everything is checked before training:
+readers are in `training.data.images.layouts`. Everything is checked before training:
 files that do not decode, labels outside the classes, classes that only one split has.
 """
 
@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.data import image_layouts as layouts
-from training.data.image_decoding import LabelledImages
-from training.data.image_layouts import SPLITS
+from training.data.images import layouts as layouts
+from training.data.images.decoding import LabelledImages
+from training.data.images.layouts import SPLITS
 from training.errors import TrainingError
 
 
