@@ -7,10 +7,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import ops
 
 from keras_megan import MEGAN
 from keras_megan.imaging.resize import imresize
 from training.data.photos import Photos, write_photos
+from training.data.teacher import neighbour_flow
 from training.engine.muon import Muon, orthogonal
 from training.errors import TrainingError
 from training.stages.compute import training_macs
@@ -142,6 +144,33 @@ def test_the_network_of_pairs_is_the_network_at_its_times(rng):
     network = BetweenTask().with_auxiliary(model)
     received = network([frames[:, 0], frames[:, 1], times])["output"]
     np.testing.assert_allclose(received, expected, atol=1e-5)
+
+
+def test_motion_between_given_frames_is_taught_by_optical_flow(rng):
+    scene = cv2.GaussianBlur(rng.uniform(0, 255, (96, 160, 3)), (0, 0), 3)
+    scene = cv2.normalize(scene, None, 0, 255, cv2.NORM_MINMAX).astype("uint8")
+    left, right = scene[8:72, 12:140], scene[16:80, 8:136]  # moves by (-8, 4) pixels
+    flow = neighbour_flow(left, right)
+    assert flow.shape == (16, 32, 4)
+    inside = flow[4:-4, 4:-4].reshape(-1, 4).mean(0)
+    np.testing.assert_allclose(inside, [-2, 1, 2, -1], atol=0.1)
+
+    task = BetweenTask(crop=64, pixel_weight=0, motion_weight=1.0, flow_weight=0.02)
+    sample = task.sampler(_Clips(rng), seed=1, fraction=1.0)
+    batch = [ops.stack(part) for part in zip(sample(0), sample(1), strict=True)]
+    assert batch[3].shape == (2, 16, 16, 4)
+    model = _network()
+    network = task.with_auxiliary(model)
+    losses = {k: np.asarray(v) for k, v in task.losses(network, batch, 0.0).items()}
+    # A new network sees no motion, so its distance is the flow's own length.
+    expected = np.sqrt(np.square(np.asarray(batch[3])) + 1e-2).mean((1, 2, 3))
+    np.testing.assert_allclose(losses["flow"], expected, rtol=1e-4)
+    total = losses["motion"] + 0.02 * losses["flow"]
+    np.testing.assert_allclose(losses["loss"], total, rtol=1e-5)
+    with tf.GradientTape() as tape:
+        loss = ops.sum(task.losses(network, batch, 0.0)["loss"])
+    still = model.get_layer("still").trainable_variables
+    assert all(g is None for g in tape.gradient(loss, [v.value for v in still]))
 
 
 def test_the_video_task_finds_the_motion_of_the_large_base(rng):

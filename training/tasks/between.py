@@ -1,14 +1,19 @@
 """The task of frames between two given ones, for a MEGAN that moves large frames.
 
 Only what finds motion and what corrects new frames is trained; the still network's
-large frames are taken as they are. A sample is a triple of frames of a clip: two given
-ones, some frames apart, and one of those between them, at its own time. So the motion
-field learns from small and large motion and from every time, not from the middle alone.
+large frames are taken as they are, each enlarged by itself. A sample is a triple of
+frames of a clip: two given ones, some frames apart, and one of those between them, at
+its own time. So the motion field learns from small and large motion and from every
+time, not from the middle alone.
 
 Batch, per replica: ``low`` uint8 (B, 3, h, w, 3), ``high`` uint8 (B, 4h, 4w, 3), the
-frame between, and ``time`` float32 (B, 1). Loss, per sample:
+frame between, ``time`` float32 (B, 1), and with a flow_weight ``flow`` float32
+(B, h, w, 4), the motion between the given frames that optical flow finds. Loss, per
+sample:
 
-    Charbonnier(new frame) + motion_weight * Charbonnier(moved small frames)
+    pixel_weight * Charbonnier(new frame)
+    + motion_weight * Charbonnier(moved small frames)
+    + flow_weight * |motion between the given frames - flow|
 
 Score: luma PSNR of the new frames of whole clips by the published protocol.
 """
@@ -21,15 +26,17 @@ import numpy as np
 from keras import ops
 
 from keras_megan.imaging.resize import imresize
-from keras_megan.layers import MotionAtTime
+from keras_megan.layers import MotionAtTime, MotionToNeighbours
 from keras_megan.losses import Charbonnier
 from training.data.cache import ClipCache
 from training.data.sampling import SCALE, flipped_and_turned, generator
+from training.data.teacher import neighbour_flow
 from training.errors import TrainingError
 from training.tasks.video import (
     ClipValidator,
     VideoTask,
     extract,
+    flow_distance,
     moved_between,
     moves_large_frames,
     per_sample,
@@ -48,9 +55,12 @@ class BetweenTask:
         gaps: (frames between the given ones, weight) pairs.
         middle_share: Share of samples whose time is the gap's middle; the others take
             any frame of it.
-        candidates: Of so many random crops the one with most change is taken, in part
-            of the samples.
-        motion_weight: Of the term for small frames.
+        candidates: In part of the samples, the number of random crops of which the
+            one with the most change is taken.
+        pixel_weight: Weight of the term for new frames; 0: large frames are never
+            computed, only motion is learned.
+        motion_weight: Weight of the term for small frames.
+        flow_weight: Weight of the term for the motion between given frames.
         video: Settings of the whole network's scores.
     """
 
@@ -58,7 +68,9 @@ class BetweenTask:
     gaps: tuple[tuple[int, float], ...] = ((2, 0.6), (4, 0.25), (6, 0.15))
     middle_share: float = 0.5
     candidates: int = 3
+    pixel_weight: float = 1.0
     motion_weight: float = 0.2
+    flow_weight: float = 0.0
     video: VideoTask = field(
         default_factory=lambda: VideoTask(validation_downscale="1")
     )
@@ -70,7 +82,7 @@ class BetweenTask:
         return ClipCache(data, report)
 
     def sampler(self, data: ClipCache, seed: int, fraction: float) -> Callable:
-        """n -> (low, high, time)."""
+        """n -> (low, high, time), with a ``flow_weight`` also the flow."""
         smallest = min(gap for gap, _ in self.gaps)
         usable = [
             i
@@ -123,7 +135,8 @@ class BetweenTask:
             high, time = high[[1, 0, 2]], 1.0 - time
         high = flipped_and_turned(high, random)
         low = imresize(high, 1.0 / SCALE)
-        return low, high[2], np.array([time], np.float32)
+        triple = low, high[2], np.array([time], np.float32)
+        return (*triple, neighbour_flow(*high[:2])) if self.flow_weight > 0 else triple
 
     def inputs(self, sample: Callable, count: int = 32) -> np.ndarray:
         """float32 (count, 2, h, w, 3): the given frames of so many samples."""
@@ -153,7 +166,6 @@ class BetweenTask:
         left = keras.Input((None, None, 3), name="left")
         right = keras.Input((None, None, 3), name="right")
         times = keras.Input((1,), name="times")
-        large = [ops.stop_gradient(layer["still"](image)) for image in (left, right)]
 
         def features(image):
             extracted = extract(layer, image)
@@ -161,9 +173,16 @@ class BetweenTask:
 
         field = motion.field(features(left), features(right), left, right)
         flow, logits, context = MotionAtTime(motion.reach)(*field, times)
-        output = between(*large, flow, logits, context)
-        moved = moved_between(left, right, flow, logits, motion.reach)
-        return keras.Model([left, right, times], {"output": output, "moved": moved})
+        outputs = {"moved": moved_between(left, right, flow, logits, motion.reach)}
+        if self.pixel_weight > 0:
+            still = layer["still"]
+            large = [ops.stop_gradient(still(image)) for image in (left, right)]
+            outputs["output"] = between(*large, flow, logits, context)
+        if self.flow_weight > 0:
+            outputs["flow"] = ops.concatenate(
+                MotionToNeighbours(motion.reach)(field[0]), axis=-1
+            )
+        return keras.Model([left, right, times], outputs)
 
     def losses(self, network: keras.Model, batch, progress) -> dict:
         """Loss of every sample of a batch; see `VideoTask.losses`."""
@@ -174,13 +193,17 @@ class BetweenTask:
         def of_samples(truth, received):
             return per_sample(charbonnier(truth, ops.cast(received, "float32")))
 
-        pixels = of_samples(high, outputs["output"])
-        motion = of_samples(low[:, 2], outputs["moved"])
-        return {
-            "loss": pixels + self.motion_weight * motion,
-            "pixels": pixels,
-            "motion": motion,
+        terms = {"motion": of_samples(low[:, 2], outputs["moved"])}
+        if self.pixel_weight > 0:
+            terms["pixels"] = of_samples(high, outputs["output"])
+        if self.flow_weight > 0:
+            terms["flow"] = flow_distance(batch[3], outputs["flow"])
+        weights = {
+            "motion": self.motion_weight,
+            "pixels": self.pixel_weight,
+            "flow": self.flow_weight,
         }
+        return {"loss": sum(weights[name] * terms[name] for name in terms), **terms}
 
     def validator(self, folder: str) -> ClipValidator:
         """Scores the whole network on the clips of a folder."""

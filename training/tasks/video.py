@@ -146,7 +146,7 @@ class VideoTask:
         losses = {"motion": motion}
         total = weight * motion
         if self.flow_weight > 0:
-            losses["flow"] = _distance(batch[2], outputs["flow"])
+            losses["flow"] = flow_distance(batch[2], outputs["flow"])
             total = total + self.flow_weight * losses["flow"]
         if self.pixel_weight > 0:
             losses["pixels"] = per_sample(loss(high, outputs["output"]))
@@ -217,8 +217,8 @@ def moved_between(left, right, flow, logits, reach: int):
     return OcclusionBlend()(*sides, logits, flow)
 
 
-def _distance(truth, flow):
-    """(B,): mean Charbonnier distance of displacements (B, T-1, h, w, 4) and flow."""
+def flow_distance(truth, flow):
+    """(B,): mean Charbonnier distance of displacements (B, ..., h, w, 4) and flow."""
     flow = ops.reshape(ops.cast(flow, "float32"), ops.shape(truth))
     return per_sample(Charbonnier(FLOW_SOFTNESS, reduction=None)(truth, flow))
 
