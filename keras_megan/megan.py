@@ -11,12 +11,13 @@
     (B, 2T-1, 4H, 4W, 3); even frames are the given ones, odd ones are new
 
 With ``still_blocks`` the picture that this adds to is a better one than trilinear
-upsampling: given frames are enlarged one by one (StillNetwork), and new frames are
-made of their neighbours' large results, moved along the motion field
-(LargeInterpolation), at any time between them:
+upsampling: given frames are enlarged one by one (StillNetwork), or with what their
+neighbours show of the same places (NeighbourFusion), and new frames are made of their
+neighbours' large results, moved along the motion field (LargeInterpolation), at any
+time between them:
 
-    frames -> StillNetwork           -> large given frames
-           -> NeighbourMotion -> MotionAtTime -> LargeInterpolation -> large new frames
+    frames -> NeighbourMotion, MotionToNeighbours, StillNetwork -> large given frames
+           -> NeighbourMotion, MotionAtTime, LargeInterpolation -> large new frames
            -> features, memory, context, fusion -> what those miss, if there is a trunk
 
 Time is folded into the batch between the first and the last layer. Any height and
@@ -50,6 +51,7 @@ from keras_megan.layers.motion.large_interpolation import (
     MotionAtTime,
 )
 from keras_megan.layers.motion.motion_field import SampleBothSides
+from keras_megan.layers.motion.neighbour_fusion import MotionToNeighbours
 from keras_megan.layers.motion.neighbour_motion import NeighbourMotion
 from keras_megan.layers.pixels.bilinear_upsampling import BilinearUpsampling
 from keras_megan.layers.pixels.padding import CropToScale, PadToMultiple
@@ -109,6 +111,10 @@ class MEGAN(Presets, keras.Model):
         still_filters: its channels; None: `filters`.
         still_tail_filters: its channels between the two pixel shuffles; None: half of
             `still_filters`.
+        neighbours: what given frames learn from their neighbours in the window, aligned
+            along the motion field; None: nothing. A dict of "before", the indices of
+            the still blocks before which they are joined, "moved_filters" and
+            "hidden_filters"; see `NeighbourFusion`.
         correction_filters: channels of the layer that corrects new frames made of
             their neighbours' large results; 0: none.
         dtype: dtype policy of all layers; None: the global one. The output is
@@ -141,6 +147,7 @@ class MEGAN(Presets, keras.Model):
         still_blocks=0,
         still_filters=None,
         still_tail_filters=None,
+        neighbours=None,
         correction_filters=0,
         dtype=None,
         name="megan",
@@ -166,6 +173,7 @@ class MEGAN(Presets, keras.Model):
             "still_blocks": still_blocks,
             "still_filters": still_filters,
             "still_tail_filters": still_tail_filters,
+            "neighbours": dict(neighbours) if neighbours else None,
             "correction_filters": correction_filters,
         }
         extraction = [
@@ -378,15 +386,26 @@ def _large_base(config, extraction, trunk, policy):
             f"{', '.join(MOTION_OPTIONS)}. Received: alignment="
             f"{config['alignment']!r}, alignment_options={options}."
         )
+    motion = NeighbourMotion(num_frames, dtype=policy, name="motion", **options)
+    neighbours = config["neighbours"]
+    if neighbours:
+        neighbours = {
+            **neighbours,
+            "num_frames": num_frames,
+            "reach": 2 * motion.reach,
+        }
+        to_neighbours = MotionToNeighbours(
+            motion.reach, dtype="float32", name="to_neighbours"
+        )
     still_filters = config["still_filters"] or config["filters"]
     still = StillNetwork(
         still_filters,
         config["still_blocks"],
         config["still_tail_filters"] or still_filters // 2,
+        neighbours,
         dtype=policy,
         name="still",
     )
-    motion = NeighbourMotion(num_frames, dtype=policy, name="motion", **options)
     at_time = MotionAtTime(motion.reach, dtype="float32", name="at_time")
     interpolate = LargeInterpolation(
         config["correction_filters"], motion.reach, dtype=policy, name="between"
@@ -401,9 +420,9 @@ def _large_base(config, extraction, trunk, policy):
         add = layers.Add(dtype="float32", name="add")
 
     def network(images, times=None):
-        large = still(images)
         features = _apply(extraction, images)
         flow, mask, context = motion(features, images)
+        large = still(images, *(to_neighbours(flow) if neighbours else ()))
         if times is not None:
             flow, mask, context = at_time(flow, mask, context, times)
         between = interpolate(left(large), right(large), flow, mask, context)
@@ -431,6 +450,13 @@ def _rebuild(plan):
     if config["still_blocks"]:
         config["still_filters"] = plan.width("still/extract")
         config["still_tail_filters"] = plan.width("still/reconstruct/expand_1") // 4
+        if config["neighbours"]:
+            fusion = f"still/reconstruct/fusion_{config['neighbours']['before'][0]}"
+            config["neighbours"] = {
+                **config["neighbours"],
+                "moved_filters": plan.width(f"{fusion}/embed"),
+                "hidden_filters": plan.width(f"{fusion}/conv"),
+            }
         motion = teacher.get_layer("motion")
         config["alignment_options"] = {
             **config["alignment_options"],

@@ -42,6 +42,11 @@ from keras_megan.layers.motion.motion_field import (
     NoMotion,
     SampleBothSides,
 )
+from keras_megan.layers.motion.neighbour_fusion import (
+    JoinNeighbours,
+    MotionToNeighbours,
+    NeighbourFusion,
+)
 from keras_megan.layers.motion.neighbour_motion import NeighbourMotion
 from keras_megan.layers.motion.pyramid_alignment import FeaturePyramid, PyramidAlignment
 from keras_megan.layers.motion.window_alignment import WindowAlignment
@@ -67,12 +72,15 @@ __all__ = [
     "FrameInterpolation",
     "FramesToChannels",
     "InterleaveFrames",
+    "JoinNeighbours",
     "LargeAlignment",
     "LargeInterpolation",
     "LeftShare",
     "MemoryGraphAggregation",
     "MotionAtTime",
     "MotionField",
+    "MotionToNeighbours",
+    "NeighbourFusion",
     "NeighbourMotion",
     "NoMotion",
     "NonLocalResidualBlock",

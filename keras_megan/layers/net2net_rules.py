@@ -34,6 +34,10 @@ from keras_megan.layers.motion.large_interpolation import (
     PixelUnshuffle,
 )
 from keras_megan.layers.motion.motion_field import BilateralCorrelation, NoMotion
+from keras_megan.layers.motion.neighbour_fusion import (
+    JoinNeighbours,
+    MotionToNeighbours,
+)
 from keras_megan.layers.motion.window_alignment import BLOCK, WindowAlignment
 from keras_megan.layers.pixels.bilinear_upsampling import BilinearUpsampling
 from keras_megan.layers.pixels.padding import CropToScale, PadToMultiple
@@ -110,6 +114,16 @@ def _motion_at_time(site):
     ]
 
 
+@net2net.register_rule(MotionToNeighbours)
+def _motion_to_neighbours(site):
+    site.freeze(site.inputs[0][-1], "displacements are geometry")
+    reason = "displacements are geometry"
+    return [
+        [*(site.fixed(size) for size in shape[:-1]), site.fixed(2, reason)]
+        for shape in site.output_shapes
+    ]
+
+
 @net2net.register_rule(BilateralCorrelation)
 def _bilateral_correlation(site):
     for axes in site.inputs:
@@ -123,6 +137,14 @@ def _bilateral_correlation(site):
 def _frames_to_channels(site):
     channels = site.inputs[0][-1]
     return _with_channels(site, channels.repeat(site.operation.num_frames))
+
+
+@net2net.register_rule(JoinNeighbours, linear=True)
+def _join_neighbours(site):
+    own, from_left, from_right = (axes[-1] for axes in site.inputs)
+    site.unify(own, from_left)
+    site.unify(own, from_right)
+    return _with_channels(site, own.repeat(3))
 
 
 @net2net.register_rule(PixelUnshuffle, linear=True)
@@ -209,6 +231,12 @@ def _motion_at_time_macs(call):
     # Four neighbours of each bilinear sample.
     channels = sum(shape[-1] for shape in call.outputs)
     return 4 * math.prod(call.outputs[0][:-1]) * channels
+
+
+@net2net.register_macs(MotionToNeighbours)
+def _motion_to_neighbours_macs(call):
+    # Four neighbours of each bilinear sample, both ways.
+    return 4 * sum(math.prod(shape) for shape in call.outputs)
 
 
 @net2net.register_macs(PixelUnshuffle)

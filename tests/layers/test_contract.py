@@ -83,6 +83,33 @@ CASES = {
         lambda **k: layers.NeighbourMotion(3, 2, 2, 6, 4, **k),
         [_shape(6), _shape(3)],
     ),
+    "MotionToNeighbours": (
+        lambda **k: layers.MotionToNeighbours(3, **k),
+        [_shape(4, frames=2)],
+    ),
+    "JoinNeighbours": (
+        lambda **k: layers.JoinNeighbours(3, **k),
+        [_shape(4), *[_shape(4, frames=2)] * 2],
+    ),
+    "NeighbourFusion": (
+        lambda **k: layers.NeighbourFusion(6, 3, 4, 5, 4, **k),
+        [_shape(6), *[_shape(2, frames=2)] * 2],
+    ),
+    "StillNetwork-neighbours": (
+        lambda **k: layers.StillNetwork(
+            6,
+            2,
+            neighbours={
+                "before": [1],
+                "num_frames": 3,
+                "moved_filters": 4,
+                "hidden_filters": 5,
+                "reach": 4,
+            },
+            **k,
+        ),
+        [_shape(3), *[_shape(2, frames=2)] * 2],
+    ),
     "StillNetwork": (lambda **k: layers.StillNetwork(6, 1, **k), [_shape(3)]),
     "LargeInterpolation": (
         lambda **k: layers.LargeInterpolation(6, 2, **k),

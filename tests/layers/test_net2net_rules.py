@@ -29,6 +29,15 @@ VARIANTS = {
         "correction_filters": 8,
         "fusion_blocks": 0,
     },
+    "stills that see their neighbours": {
+        "alignment": "window",
+        "alignment_options": {"levels": 2, "reach": 2},
+        "memory": None,
+        "non_local_blocks": 0,
+        "still_blocks": 2,
+        "neighbours": {"before": [0, 1], "moved_filters": 4, "hidden_filters": 6},
+        "fusion_blocks": 0,
+    },
     "stills with a trunk": {
         "alignment": "window",
         "alignment_options": {"levels": 2, "reach": 2},
@@ -38,7 +47,10 @@ VARIANTS = {
 }
 
 #: A layer whose channels nothing else shares.
-INNER = {"stills": "extract_0/conv_1"}
+INNER = {
+    "stills": "extract_0/conv_1",
+    "stills that see their neighbours": "extract_0/conv_1",
+}
 
 
 @pytest.fixture

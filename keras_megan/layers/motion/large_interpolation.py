@@ -23,7 +23,7 @@ from keras import layers, ops
 from keras_megan.layers.composite import Composite
 from keras_megan.layers.motion.frame_interpolation import LEAST_WEIGHT, share_inside
 from keras_megan.layers.motion.large_alignment import LargeAlignment
-from keras_megan.layers.motion.window_alignment import WindowAlignment
+from keras_megan.layers.motion.window_alignment import WindowAlignment, kept_inside
 from keras_megan.layers.pixels.bilinear_upsampling import BilinearUpsampling
 from keras_megan.layers.pixels.reconstruction import SCALE, PixelShuffle
 
@@ -67,7 +67,7 @@ class MotionAtTime(layers.Layer):
         shape = ops.shape(flow)
         flow = ops.cast(flow, "float32")
         moved = (times - 0.5) * (flow[..., 2:] - flow[..., :2])
-        place = _kept_inside(-moved, shape[1], shape[2])
+        place = kept_inside(-moved, shape[1], shape[2])
         parts = [flow, ops.cast(logits, "float32"), ops.cast(context, "float32")]
         looked_up = self.sampler(ops.concatenate(parts, axis=-1), place)
         flow = looked_up[..., :4] - ops.concatenate([moved, moved], axis=-1)
@@ -83,18 +83,6 @@ class MotionAtTime(layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "reach": self.reach}
-
-
-def _kept_inside(offsets, height, width):
-    """Offsets shortened where they would lead out of the image."""
-    kept = []
-    for axis, size in ((0, height), (1, width)):
-        place = ops.arange(size, dtype="float32")
-        place = ops.reshape(place, (1, -1, 1) if axis == 0 else (1, 1, -1))
-        last = ops.cast(size, "float32") - 1.0
-        offset = offsets[..., axis]
-        kept.append(ops.clip(offset, -place, last - place))
-    return ops.stack(kept, axis=-1)
 
 
 @keras.saving.register_keras_serializable("keras_megan")

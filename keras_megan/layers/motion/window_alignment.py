@@ -191,3 +191,15 @@ class WindowAlignment(keras.layers.Layer):
 def _tent(distance):
     """max(0, 1 - |distance|): the weight of linear interpolation."""
     return ops.relu(1.0 - ops.abs(distance))
+
+
+def kept_inside(offsets, height, width):
+    """Offsets shortened where they would lead out of the image: (N, H, W, 2)."""
+    kept = []
+    for axis, size in ((0, height), (1, width)):
+        place = ops.arange(size, dtype="float32")
+        place = ops.reshape(place, (1, -1, 1) if axis == 0 else (1, 1, -1))
+        last = ops.cast(size, "float32") - 1.0
+        offset = offsets[..., axis]
+        kept.append(ops.clip(offset, -place, last - place))
+    return ops.stack(kept, axis=-1)

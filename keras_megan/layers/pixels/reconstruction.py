@@ -22,6 +22,7 @@ from keras import layers, ops
 
 from keras_megan.layers.composite import Composite
 from keras_megan.layers.mobile_operations import uses_mobile_operations
+from keras_megan.layers.motion.neighbour_fusion import NeighbourFusion
 from keras_megan.layers.pixels.residual_block import ResidualBlock
 
 SCALE = 4
@@ -122,14 +123,33 @@ TAILS = {"full": _full_tail, "light": _light_tail}
 class Reconstruction(Composite):
     """Features to the pixels that upsampling misses: (N, H, W, C) -> (N, 4H, 4W, 3).
 
+    Call arguments:
+        inputs: (N, H, W, C).
+        to_right, to_left: displacements between neighbours; see `NeighbourFusion`.
+            Without them every frame is treated by itself.
+
     Args:
         filters: C, the width of the residual blocks, equal to the input's.
         blocks: number of residual blocks.
         tail: "full" or "light".
         tail_filters: channels between the two pixel shuffles; None: C.
+        neighbours: None, or a dict: "before", the indices of the blocks before which
+            frames are joined with their neighbours, and the other arguments of
+            `NeighbourFusion` but `filters`.
+
+    Raises:
+        ValueError: for an unknown tail, or an index of a block that does not exist.
     """
 
-    def __init__(self, filters, blocks, tail="full", tail_filters=None, **kwargs):
+    def __init__(
+        self,
+        filters,
+        blocks,
+        tail="full",
+        tail_filters=None,
+        neighbours=None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         if tail not in TAILS:
             raise ValueError(f"tail must be one of {tuple(TAILS)}. Received: {tail!r}.")
@@ -142,16 +162,37 @@ class Reconstruction(Composite):
             ResidualBlock(filters, dtype=dtype, name=f"block_{i}")
             for i in range(blocks)
         ]
+        self.neighbours = dict(neighbours) if neighbours else None
+        self.fusions = {}
+        if neighbours:
+            options = dict(neighbours)
+            before = [int(block) for block in options.pop("before")]
+            if not set(before) <= set(range(blocks)):
+                raise ValueError(
+                    "neighbours['before'] must hold indices of the residual blocks, 0 "
+                    f"to {blocks - 1}. Received: {before}."
+                )
+            self.fusions = {
+                f"{block}": NeighbourFusion(
+                    filters, **options, dtype=dtype, name=f"fusion_{block}"
+                )
+                for block in before
+            }
         self.tail_layers = TAILS[tail](tail_filters or filters, dtype)
 
-    def call(self, inputs):
+    def call(self, inputs, to_right=None, to_left=None):
         outputs = inputs
-        for layer in self.residual_blocks + self.tail_layers:
+        for index, block in enumerate(self.residual_blocks):
+            fusion = self.fusions.get(f"{index}")
+            if fusion is not None and to_right is not None:
+                outputs = fusion(outputs, to_right, to_left)
+            outputs = block(outputs)
+        for layer in self.tail_layers:
             outputs = layer(outputs)
         return outputs
 
-    def build(self, inputs_shape):
-        self.lay_out(inputs_shape)
+    def build(self, inputs_shape, to_right_shape=None, to_left_shape=None):
+        self.lay_out(inputs_shape, *filter(None, (to_right_shape, to_left_shape)))
 
     def get_config(self):
         return {
@@ -160,4 +201,5 @@ class Reconstruction(Composite):
             "blocks": self.blocks,
             "tail": self.tail,
             "tail_filters": self.tail_filters,
+            "neighbours": self.neighbours,
         }
