@@ -1,4 +1,4 @@
-"""Presets: names, folders, checksums, networks that are no MEGAN, what is refused."""
+"""Presets: names, folders, checksums, networks that are not MEGANs, what is refused."""
 
 import json
 from pathlib import Path
@@ -199,8 +199,8 @@ def test_weights_of_another_network_are_refused(saved, pruned):
     "text, message",
     [
         ('{"class": "MEGAN", "conf', "cannot be read"),
-        ("[1, 2]", "is no preset's config"),
-        ('{"class": "MEGAN"}', "is no preset's config"),
+        ("[1, 2]", "is not the config of a preset"),
+        ('{"class": "MEGAN"}', "is not the config of a preset"),
         ('{"class": "Functional", "config": {"layers": 3}}', "describes no network"),
         ('{"class": "Functional", "config": {}}', "describes no network"),
     ],

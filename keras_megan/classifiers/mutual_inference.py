@@ -57,7 +57,7 @@ def _vote_shares(probabilities):
 
 
 def _entropy(probabilities):
-    # The smallest normal float32, because log(0) * 0 is no number.
+    # The smallest normal float32, because log(0) * 0 is not a number.
     logs = ops.log(ops.maximum(probabilities, 1.2e-38))
     return -ops.sum(probabilities * logs, axis=-1)
 
@@ -98,7 +98,7 @@ class MutualInference(keras.Model):
         score: The score that `detect` uses; a name in `SCORES`.
         threshold: Scores above it are detected; None until `fit_threshold`.
         from_logits: Whether the models give logits (else probabilities).
-        name: Of the model.
+        name: The model's name.
 
     Call arguments: images (B, ...), as the models take them. Output: (B, classes).
 

@@ -78,8 +78,8 @@ def vgg_bn(
         width: Multiplier of the numbers of filters; 1 is the published network.
         input_shape: (height, width, channels) of one image, sides of at least 32.
         classes: Number of logits.
-        momentum: Of the batch normalisations' running statistics.
-        name: Of the model; by default ``"vgg19_bn"`` and so on.
+        momentum: Momentum of the batch normalisations' running statistics.
+        name: The model's name; by default ``"vgg19_bn"`` and so on.
 
     Returns:
         Functional model: float images (B, H, W, channels) in [0, 1] -> logits

@@ -5,8 +5,9 @@
     model.weights.h5    the weights; absent where the preset is untrained
     README.md           the model card
 
-A network that is no MEGAN any more, because net2net has pruned its layers unevenly, is
-held as {"class": "Functional", "config": its graph}; see `presets.architecture`.
+A network that is not a MEGAN any more, because net2net has pruned its layers
+unevenly, is held as {"class": "Functional", "config": its graph}; see
+`presets.architecture`.
 
 `from_preset` takes the name of a folder that ships with the package or the path of
 any such folder; `save_to_preset` writes one. The config is data, the weights are
@@ -50,7 +51,7 @@ def preset_folder(preset):
         return folder
     if folder.is_dir():
         raise ValueError(
-            f"The folder {folder} is no preset: it has no {CONFIG}. "
+            f"The folder {folder} is not a preset: it has no {CONFIG}. "
             "`model.save_to_preset(folder)` writes one."
         )
     near = difflib.get_close_matches(str(preset), names, n=3, cutoff=0.4)
@@ -191,8 +192,8 @@ def read_config(folder):
         isinstance(described.get(key), kind) for key, kind in kinds.items()
     ):
         raise ValueError(
-            f"{path} is no preset's config: expected a JSON object with a text 'class' "
-            "and an object 'config', as `save_to_preset` writes."
+            f"{path} is not the config of a preset: expected a JSON object with a text "
+            "'class' and an object 'config', as `save_to_preset` writes."
         )
     return described
 

@@ -1,4 +1,4 @@
-"""The part of a preset that is no weights: a network as JSON, and back.
+"""A preset without its weights: a network as JSON, and back.
 
 Two kinds of network fit into a preset:
 

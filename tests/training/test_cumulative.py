@@ -12,7 +12,7 @@ from rich.console import Console
 
 from training.classifiers.cost_account import read_account
 from training.curves import draw_curves, make_table, read_curve
-from training.data.image_sources import read_images
+from training.data.images.sources import read_images
 from training.engine.loop import Stopped
 from training.engine.networks import load_model
 from training.engine.state import StageSchedule

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from training.data.image_sources import SOURCES, read_images
+from training.data.images.sources import SOURCES, read_images
 from training.errors import TrainingError
 from training.tasks.images import ImageTask, ImageValidator
 

@@ -32,7 +32,7 @@ from keras_megan.errors import run_program
 from keras_megan.files import write_json
 from keras_megan.net2net import count_macs, count_params
 from training.classifiers.detection import DetectionSettings, measure_detection
-from training.data.image_sources import read_images
+from training.data.images.sources import read_images
 from training.data.subsets import nested_order
 from training.engine.networks import load_model
 from training.errors import TrainingError, saving
@@ -162,7 +162,7 @@ def measure_robustness(
 
     Args:
         models: Networks of the stages, in order.
-        data: What `training.data.image_sources` reads.
+        data: What `training.data.images.sources` reads.
         settings: What to measure.
         scratch: The network to compare the last one with.
         independent: Networks that were trained apart.

@@ -27,9 +27,9 @@ class Muon(keras.optimizers.Optimizer):
     """Muon for kernels between hidden features, Adam for all other variables.
 
     Args:
-        learning_rate: Of Adam; the orthogonal updates take `scale` times it.
-        momentum: Of the orthogonal updates.
-        beta_1, beta_2, epsilon: Of Adam.
+        learning_rate: Adam's rate; the orthogonal updates take `scale` times it.
+        momentum: Momentum of the orthogonal updates.
+        beta_1, beta_2, epsilon: Adam's settings.
         scale: Size of an orthogonal update's step relative to Adam's.
         smallest_side: Kernels with fewer channels on either side are Adam's.
     """

@@ -240,7 +240,7 @@ class Checkpoints:
         if steps:
             raise TrainingError(
                 f"None of the {len(steps)} checkpoints in '{self.folder}' can be read. "
-                "Delete that folder to start anew."
+                "Delete that folder to start over."
             )
         return 0
 

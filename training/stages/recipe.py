@@ -39,7 +39,7 @@ class Stage:
         changes: What is done to the network first: steps of growth and pruning from
             `training.stages.changes`, in order.
         carry_optimizer: Whether the optimizer's moments go through those changes;
-            otherwise it starts anew.
+            otherwise it starts again.
         warmup_steps: Steps in which the learning rate rises linearly from zero.
         final_learning_rate: Learning rate at the end of the cosine, as a share of the
             peak.

@@ -1,4 +1,4 @@
-"""Shrink and perturb: makes a trained network able to learn anew.
+"""Shrink and perturb: makes a trained network able to learn again.
 
     weights <- keep * weights + (1 - keep) * fresh ones
 

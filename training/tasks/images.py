@@ -1,6 +1,6 @@
 """The task of image classification, for cumulative training of any classifier.
 
-Data: the splits ``train`` and ``val`` of any layout that `training.data.image_sources`
+Data: the splits ``train`` and ``val`` of any layout that `training.data.images.sources`
 knows: folders of classes, TinyImageNet, CIFAR-10, or one ``.npz`` file of JPEGs.
 
 Batch, per replica: images uint8 (B, H, W, 3) RGB and labels int64 (B,). The network
@@ -18,7 +18,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from training.data.image_sources import read_images
+from training.data.images.sources import read_images
 from training.data.sampling import generator, round_order
 from training.data.subsets import nested_order
 from training.errors import TrainingError

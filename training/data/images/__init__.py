@@ -1,0 +1,1 @@
+"""Images of classifiers: decoding, the layouts they are published in, batches."""
