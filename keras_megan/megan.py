@@ -34,44 +34,19 @@ import keras
 from keras import layers
 
 from keras_megan import net2net
-from keras_megan.layers.attention.memory_graph import MemoryGraphAggregation
-from keras_megan.layers.attention.non_local import NonLocalResidualBlock
 from keras_megan.layers.frames import (
     FoldFrames,
-    InterleaveFrames,
-    SelectFrames,
     UnfoldFrames,
 )
-from keras_megan.layers.motion.frame_interpolation import (
-    FrameInterpolation,
-    OcclusionBlend,
-)
-from keras_megan.layers.motion.large_interpolation import (
-    LargeInterpolation,
-    MotionAtTime,
-)
-from keras_megan.layers.motion.motion_field import SampleBothSides
-from keras_megan.layers.motion.neighbour_fusion import MotionToNeighbours
-from keras_megan.layers.motion.neighbour_motion import NeighbourMotion
-from keras_megan.layers.pixels.bilinear_upsampling import BilinearUpsampling
 from keras_megan.layers.pixels.padding import CropToScale, PadToMultiple
-from keras_megan.layers.pixels.progressive_fusion import ProgressiveFusionBlock
-from keras_megan.layers.pixels.reconstruction import SCALE, Reconstruction
+from keras_megan.layers.pixels.reconstruction import SCALE
 from keras_megan.layers.pixels.residual_block import ResidualBlock
-from keras_megan.layers.pixels.still_network import StillNetwork
+from keras_megan.megan_bases import has_trunk, large_base, small_base, trunk
 from keras_megan.presets import Presets, preset_names
 
 SLOPE = 0.1
 # The convolutions whose sum a residual or fusion block adds to its input.
 LAST_OF_A_BLOCK = ("conv_2", "merge_base", "merge_frame")
-#: What `alignment_options` may hold where large frames are moved.
-MOTION_OPTIONS = (
-    "levels",
-    "reach",
-    "motion_filters",
-    "matching_filters",
-    "finest_filters",
-)
 
 
 @keras.saving.register_keras_serializable("keras_megan")
@@ -184,8 +159,8 @@ class MEGAN(Presets, keras.Model):
             ResidualBlock(filters, dtype=policy, name=f"extract_{i}")
             for i in range(extraction_blocks)
         ]
-        build = _large_base if still_blocks else _small_base
-        multiple, network = build(config, extraction, _trunk(config, policy), policy)
+        build = large_base if still_blocks else small_base
+        multiple, network = build(config, extraction, trunk(config, policy), policy)
 
         fold = FoldFrames(dtype="float32", name="fold")
         pad = PadToMultiple(multiple, dtype="float32", name="pad")
@@ -281,8 +256,8 @@ class MEGAN(Presets, keras.Model):
             raise ValueError(f"Blocks can only be appended. Received: {added}.")
         missing = {
             "still_blocks": not self.config["still_blocks"],
-            "fusion_blocks": not _has_trunk(self.config),
-            "reconstruction_blocks": not _has_trunk(self.config),
+            "fusion_blocks": not has_trunk(self.config),
+            "reconstruction_blocks": not has_trunk(self.config),
         }
         for key, absent in missing.items():
             if absent and added[key]:
@@ -303,139 +278,6 @@ class MEGAN(Presets, keras.Model):
         return deeper
 
 
-def _has_trunk(config):
-    """Whether anything follows on the features of all frames."""
-    parts = ("memory", "non_local_blocks", "fusion_blocks")
-    return not config["still_blocks"] or any(config[part] for part in parts)
-
-
-def _trunk(config, policy):
-    """The layers from the features of all 2T-1 frames to what the base misses."""
-    if not _has_trunk(config):
-        return []
-    filters, total = config["filters"], 2 * config["num_frames"] - 1
-    trunk = []
-    if config["memory"]:
-        size = config["descriptor_size"]
-        trunk.append(
-            MemoryGraphAggregation(
-                filters, total, config["memory"], size, dtype=policy, name="memory"
-            )
-        )
-    trunk += [
-        NonLocalResidualBlock(
-            filters, config["non_local_pool"], dtype=policy, name=f"non_local_{i}"
-        )
-        for i in range(config["non_local_blocks"])
-    ]
-    trunk += [
-        ProgressiveFusionBlock(filters, total, dtype=policy, name=f"fusion_{i}")
-        for i in range(config["fusion_blocks"])
-    ]
-    trunk.append(
-        Reconstruction(
-            filters,
-            config["reconstruction_blocks"],
-            config["tail"],
-            config["tail_filters"],
-            dtype=policy,
-            name="reconstruct",
-        )
-    )
-    return trunk
-
-
-def _apply(stack, features):
-    for layer in stack:
-        features = layer(features)
-    return features
-
-
-def _small_base(config, extraction, trunk, policy):
-    """New frames start from small ones: (size's multiple, images -> large frames)."""
-    num_frames = config["num_frames"]
-    interpolate = FrameInterpolation(
-        config["filters"],
-        num_frames,
-        config["alignment"],
-        dtype=policy,
-        name="interpolate",
-        **config["alignment_options"],
-    )
-    all_features = InterleaveFrames(num_frames, dtype=policy, name="all_features")
-    all_images = InterleaveFrames(num_frames, dtype="float32", name="all_images")
-    upsample = BilinearUpsampling(SCALE, dtype="float32", name="upsample")
-    add = layers.Add(dtype="float32", name="add")
-
-    def network(images, times=None):
-        features = _apply(extraction, images)
-        between, images_between = interpolate(features, images)
-        features = _apply(trunk, all_features(features, between))
-        return add([features, upsample(all_images(images, images_between))])
-
-    return 2 ** (interpolate.branch.levels - 1), network
-
-
-def _large_base(config, extraction, trunk, policy):
-    """New frames start from large ones: (size's multiple, images -> large frames)."""
-    options, num_frames = config["alignment_options"], config["num_frames"]
-    unknown = sorted(set(options) - set(MOTION_OPTIONS))
-    if config["alignment"] != "window" or unknown:
-        raise ValueError(
-            'still_blocks needs alignment="window" with options among '
-            f"{', '.join(MOTION_OPTIONS)}. Received: alignment="
-            f"{config['alignment']!r}, alignment_options={options}."
-        )
-    motion = NeighbourMotion(num_frames, dtype=policy, name="motion", **options)
-    neighbours = config["neighbours"]
-    if neighbours:
-        neighbours = {
-            **neighbours,
-            "num_frames": num_frames,
-            "reach": 2 * motion.reach,
-        }
-        to_neighbours = MotionToNeighbours(
-            motion.reach, dtype="float32", name="to_neighbours"
-        )
-    still_filters = config["still_filters"] or config["filters"]
-    still = StillNetwork(
-        still_filters,
-        config["still_blocks"],
-        config["still_tail_filters"] or still_filters // 2,
-        neighbours,
-        dtype=policy,
-        name="still",
-    )
-    at_time = MotionAtTime(motion.reach, dtype="float32", name="at_time")
-    interpolate = LargeInterpolation(
-        config["correction_filters"], motion.reach, dtype=policy, name="between"
-    )
-    left = SelectFrames(num_frames, 0, num_frames - 1, dtype="float32", name="left")
-    right = SelectFrames(num_frames, 1, num_frames, dtype="float32", name="right")
-    all_large = InterleaveFrames(num_frames, dtype="float32", name="all_large")
-    if trunk:
-        sample = SampleBothSides(motion.reach, dtype=policy, name="sample")
-        blend = OcclusionBlend(dtype=policy, name="blend")
-        all_features = InterleaveFrames(num_frames, dtype=policy, name="all_features")
-        add = layers.Add(dtype="float32", name="add")
-
-    def network(images, times=None):
-        features = _apply(extraction, images)
-        flow, mask, context = motion(features, images)
-        large = still(images, *(to_neighbours(flow) if neighbours else ()))
-        if times is not None:
-            flow, mask, context = at_time(flow, mask, context, times)
-        between = interpolate(left(large), right(large), flow, mask, context)
-        frames = all_large(large, between)
-        if not trunk:
-            return frames
-        sides = sample(left(features), right(features), flow)
-        features = all_features(features, blend(*sides, mask, flow))
-        return add([frames, _apply(trunk, features)])
-
-    return 2 ** (motion.levels - 1), network
-
-
 MEGAN.presets = preset_names()
 
 
@@ -445,7 +287,7 @@ def _rebuild(plan):
     teacher = plan.model
     config = {**teacher.get_config(), "filters": plan.width("extract")}
     small_tail = config["tail_filters"] is not None or config["tail"] == "light"
-    if small_tail and _has_trunk(config):
+    if small_tail and has_trunk(config):
         config["tail_filters"] = plan.width("reconstruct/expand_1") // 4
     if config["still_blocks"]:
         config["still_filters"] = plan.width("still/extract")
