@@ -6,7 +6,7 @@
     python -m training.train --recipe training/recipes/edge_stills.py \
         --data SHARDS --validation VALIDATION --out runs/edge_stills
 
-The rest of the network is untouched and goes on with edge_between.py. A network with
+The rest of the network is untouched and goes on with edge_motion.py. A network with
 the motion field of an earlier megan_edge makes good new frames at once: give it with
 ``--model``.
 """
