@@ -29,8 +29,8 @@ from export.web.chromium import (
 from export.web.packages import HERE, copy_vendored, installed_packages
 from export.web.serve import serving
 
-#: Seconds that a file may take, compiling and all windows included. Where WebGPU is
-#: computed by a busy CPU, the three windows of a tile of 168x96 take most of an hour.
+#: Seconds that a file may take, compiling and all windows included. Where a busy CPU
+#: computes WebGPU, 900 were too few for three windows of a tile of 168x96.
 TIMEOUT = 5400.0
 #: Files that make the smallest page that can run a model.
 _PAGE = (

@@ -2,7 +2,7 @@
 
 import { Player } from './player.js';
 import { bestModel } from './tiles.js';
-import { bytes, clock, pixels, runsOn, shortly, SUPPORT } from './words.js';
+import { bytes, clock, pixels, runsOn, shortly, speed, SUPPORT } from './words.js';
 
 const $ = (id) => document.getElementById(id);
 const player = new Player($('stage'), $('picture'), (frame) => {
@@ -147,11 +147,10 @@ const ANSWERS = {
   progress({ frames, seconds, runtimeBytes, cuts }) {
     Object.assign(running, { frames, cuts });
     const { expected } = running;
-    const rate = frames / seconds;
     $('progress').max = Math.max(expected, frames);
     $('progress').value = frames;
-    $('speed').textContent = `${rate.toPrecision(2)} frames/s`;
-    $('left').textContent = clock(Math.max(0, expected - frames) / rate);
+    $('speed').textContent = speed(frames, seconds);
+    $('left').textContent = clock((Math.max(0, expected - frames) * seconds) / frames);
     showMemory(runtimeBytes);
   },
   done({ file, frames, cuts, seconds }) {
@@ -164,7 +163,7 @@ const ANSWERS = {
     $('progress').max = frames;
     $('progress').value = frames;
     $('left').textContent = 'done';
-    $('speed').textContent = `${(frames / seconds).toPrecision(2)} frames/s`;
+    $('speed').textContent = speed(frames, seconds);
     const held = cuts ? `, ${cuts} scene ${cuts > 1 ? 'cuts' : 'cut'} held` : '';
     note(`${frames} frames in ${clock(seconds)}${held}; saved as ${running.codec}.`);
     running = null;

@@ -32,6 +32,11 @@ export function bytes(count) {
     units[unit]}`;
 }
 
+export function speed(frames, seconds) {
+  const rate = frames / seconds;
+  return `${rate >= 10 ? Math.round(rate) : rate.toPrecision(2)} frames/s`;
+}
+
 export function clock(seconds) {
   if (!Number.isFinite(seconds)) return '-';
   const whole = Math.ceil(seconds);

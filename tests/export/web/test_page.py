@@ -147,6 +147,8 @@ def check_playing(seen):
 
 def check_refusals(seen, refused, count):
     """Each is one sentence, and the page goes on."""
+    assert "does not encode H.264 at 320 x 224" in seen["fallback"]
+    assert "saved as VP9" in seen["fallback"]
     sentences = seen["sentences"]
     for path, words in refused.items():
         assert words in sentences[path], path
@@ -163,6 +165,10 @@ def check_long(seen):
     assert seen["pauseButton"] == "Play" and seen["pausedState"] == "working"
     assert 60 <= seen["pausedAt"] == seen["stillAt"] < 2 * LONG_FRAMES - 1
     assert seen["longFrames"] == 2 * LONG_FRAMES - 1 and not seen["longProblem"]
+    at, speed, left, runs, memory, size = seen["facts"]
+    assert re.fullmatch(r"\d+ at \d\.\d\d s", at) and speed.endswith(" frames/s")
+    assert re.fullmatch(r"\d+:\d\d", left) and runs.startswith("WebAssembly")
+    assert memory.endswith(" MB") and size.split() == "32 × 32 to 128 × 128".split()
     then, later = seen["memoryThen"], seen["memoryLater"]
     assert then["workers"] == later["workers"] == 1
     assert 0 < later["heaps"] < 1.2 * then["heaps"]

@@ -212,10 +212,13 @@ async function refusals() {
   await give(job.good);
   await state('failed', 'done');
   seen.noMemory = await text('problem');
+  await ask('no H.264');
   await page.evaluate(() => { globalThis.count = 0; });
   await give(job.huge);
   await state('done', 'failed');
   seen.huge = { frames: await count(), problem: await text('problem') };
+  seen.fallback = await text('notes');
+  await ask('H.264');
 }
 
 /** A long clip: paused, one step, gone on with; and its memory. */
@@ -228,6 +231,7 @@ async function longClip() {
   seen.pauseButton = await text('pause');
   seen.pausedState = await page.evaluate(() => document.body.dataset.state);
   seen.pausedAt = await count();
+  seen.facts = await page.locator('#facts dd').allTextContents();
   seen.memoryThen = await memory();
   seen.stillAt = await count();
   while ((await at()) < seen.pausedAt) await page.keyboard.press('.');

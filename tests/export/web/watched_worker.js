@@ -1,9 +1,11 @@
-// Stands before the page's own worker: counts pictures that are not closed, and can make
-// memory short.
+// Stands before the page's own worker: counts pictures that are not closed, and can take
+// things away.
 //
 //   'count'            answers {open, most, all, runtime}: pictures now, at any one time,
 //                      ever; bytes of the WebAssembly that runs the network
 //   'no memory'        from now on there is no room for pictures
+//   'no H.264'         it is not encoded
+//   'H.264'            it is again
 
 {
   const open = new Set();
@@ -39,10 +41,17 @@
     },
   });
   const runtime = () => memories.reduce((sum, { buffer }) => sum + buffer.byteLength, 0);
+  const { isConfigSupported } = VideoEncoder;
   const channel = new BroadcastChannel('watched');
   channel.onmessage = ({ data }) => {
     if (data === 'count') {
       channel.postMessage({ open: open.size, ...count, runtime: runtime() });
+    }
+    if (data.endsWith('H.264')) {
+      VideoEncoder.isConfigSupported = data === 'H.264' ? isConfigSupported : (config) => (
+        config.codec.startsWith('avc') ? { supported: false, config }
+          : isConfigSupported.call(VideoEncoder, config));
+      channel.postMessage({ done: true });
     }
     if (data === 'no memory') {
       self.ImageData = class {
@@ -50,7 +59,7 @@
           throw new RangeError('Array buffer allocation failed');
         }
       };
-      channel.postMessage({ short: true });
+      channel.postMessage({ done: true });
     }
   };
 }
