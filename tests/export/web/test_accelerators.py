@@ -36,7 +36,7 @@ def test_the_page_takes_what_computes_rightly(tmp_path, visit):
     case = CASES["a sum of 25"]
     right = model(site, "right", case.clean[1]())
     trap = model(site, "trap", case.trap())
-    seen = visit("engines.mjs", site, {"right": right, "trap": trap})
+    seen = visit("accelerators.mjs", site, {"right": right, "trap": trap})
     assert not any(page["problem"] for page in seen.values())
     assert "your GPU by WebGPU" in seen["right"]["engine"]
     assert seen["right"]["accelerator"] == "webgpu" and seen["right"]["asked"] == 1
