@@ -72,7 +72,7 @@ async function memory() {
   }
   await session.detach();
   const { runtime } = await ask('count');
-  const bitmaps = await page.evaluate(() => 2 * globalThis.count - globalThis.released);
+  const bitmaps = await page.evaluate(() => 2 * globalThis.arrived - globalThis.released);
   return { workers: workers.length, heaps, runtime, bitmaps };
 }
 
@@ -93,7 +93,7 @@ async function open(browser) {
   });
   await page.addInitScript(() => {
     Object.assign(globalThis, {
-      taken: [], count: 0, released: 0, keep: false, pauseAt: 0,
+      taken: [], count: 0, arrived: 0, released: 0, keep: false, pauseAt: 0,
     });
     const { close } = ImageBitmap.prototype;
     ImageBitmap.prototype.close = function released() {
@@ -102,6 +102,7 @@ async function open(browser) {
     };
     addEventListener('megan-frame', ({ detail }) => {
       globalThis.count += 1;
+      globalThis.arrived += 1;
       globalThis.taken.push({ index: detail.index, held: detail.held });
       if (globalThis.count === globalThis.pauseAt) {
         document.body.dispatchEvent(new KeyboardEvent('keydown', {
@@ -224,7 +225,7 @@ async function refusals() {
 /** A long clip: paused, one step, gone on with; and its memory. */
 async function longClip() {
   await page.evaluate((pauseAt) => {
-    Object.assign(globalThis, { keep: false, taken: [], count: 0, released: 0, pauseAt });
+    Object.assign(globalThis, { keep: false, taken: [], count: 0, pauseAt });
   }, PAUSED_AT);
   await give(job.long);
   await page.waitForSelector('body[data-paused]');
