@@ -30,7 +30,7 @@ from export.web.packages import HERE, copy_vendored, installed_packages
 from export.web.serve import serving
 
 #: Seconds that a file may take, compiling and all windows included. Where a busy CPU
-#: computes WebGPU, 900 were too few for three windows of a tile of 168x96.
+#: computes WebGPU, 900 can be too few for three windows of a tile of 168x96.
 TIMEOUT = 5400.0
 #: Files that make the smallest page that can run a model.
 _PAGE = (

@@ -39,7 +39,7 @@ from keras_megan import __version__
 from keras_megan.files import write_json, write_whole
 
 #: Sizes of tiles, (width, height), when none are asked for.
-SIZES = ((56, 32), (112, 64))
+SIZES = ((56, 32), (112, 64), (168, 96))
 #: Every so many numbers of the known answer are kept: a prime, so that all rows,
 #: columns, frames and colours have their turn.
 STRIDE = 211

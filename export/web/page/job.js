@@ -211,10 +211,11 @@ class Run {
     );
     const saving = await Saving.begin(clip, width, height);
     begun(saving);
+    const [wide, tall] = clip.pixelAspect;
     post({
       began: {
         width, height, tiles: network.tiles, codec: saving.codec, notes: saving.notes,
-        ratio: (width * clip.pixelAspect[0]) / (height * clip.pixelAspect[1]), expected: 2 * clip.expected - 1,
+        expected: 2 * clip.expected - 1, ratio: (width * wide) / (height * tall),
       },
     });
     const counts = { frames: 0, cuts: 0, network: 0 };
