@@ -18,7 +18,7 @@ from rich.console import Console
 
 from export.errors import ExportError
 from export.web.serve import serving
-from export.web.site import SiteSettings, build_site
+from export.web.site import SIZES, SiteSettings, build_site
 from keras_megan.errors import run_program
 
 
@@ -26,7 +26,9 @@ def _define_flags() -> None:
     flags.DEFINE_string("model", None, "Preset, preset folder or .keras file.")
     flags.DEFINE_string("out", None, "The folder to make or to serve.")
     flags.DEFINE_list(
-        "size", ["56x32", "112x64", "168x96"], "WIDTHxHEIGHT of the network's tiles."
+        "size",
+        [f"{width}x{height}" for width, height in SIZES],
+        "WIDTHxHEIGHT of the network's tiles.",
     )
     flags.DEFINE_bool("force", False, "Replace a folder that an earlier run made.")
     flags.DEFINE_bool("serve", False, "Serve the folder to this machine.")

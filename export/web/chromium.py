@@ -106,5 +106,5 @@ def _end(process: subprocess.Popen) -> None:
 def _failure(errors: str, status: int) -> str:
     lines = errors.splitlines()
     said = [line for line in lines if line.startswith("failed: ")]
-    text = said[-1].removeprefix("failed: ") if said else " ".join(lines[-3:])
+    text = said[0].removeprefix("failed: ") if said else " ".join(lines[-3:])
     return f"{text[:600] or 'nothing was said'} (status {status})"

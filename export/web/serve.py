@@ -19,21 +19,21 @@ from export.errors import ExportError
 from keras_megan.video.errors import reason
 
 #: Nothing but the folder itself, no inline scripts or styles, no eval but WebAssembly.
-POLICY = "; ".join(
+#: ``index.html`` has it, too, for hosts that send no headers.
+PAGE_POLICY = "; ".join(
     (
         "default-src 'none'",
         "script-src 'self' 'wasm-unsafe-eval'",
-        "worker-src 'self' blob:",
+        "worker-src 'self'",
         "style-src 'self'",
-        "img-src 'self' data: blob:",
-        "media-src 'self' blob:",
+        "img-src 'self'",
         "connect-src 'self'",
-        "manifest-src 'self'",
         "base-uri 'none'",
         "form-action 'none'",
-        "frame-ancestors 'none'",
     )
 )
+#: Pages cannot say themselves who may put them into a frame.
+POLICY = f"{PAGE_POLICY}; frame-ancestors 'none'"
 HEADERS = {
     # Both together allow memory shared among threads.
     "Cross-Origin-Opener-Policy": "same-origin",

@@ -150,8 +150,10 @@ def _model(
             raise _explained(error, Path(made) / "report.json") from error
         (variant,) = variants(wanted)
         file = variant.file_name(wanted, subject.name)
+        errors = _errors(Path(made) / "report.json")
         (Path(made) / file).rename(folder / file)
-    console.print(f"{file}: as Keras in a browser, on WebGPU and on WebAssembly.")
+    found = ", ".join(f"{name} within {error:.1e}" for name, error in errors.items())
+    console.print(f"{file}: as Keras in a browser, {found} of the range.")
     footage = load_footage(None, height, width)
     window = subject.samples(footage, height, width, 1)[0].tensor
     pixels = np.rint(window * 255).astype(np.uint8)
@@ -169,12 +171,19 @@ def _model(
         "framesIn": subject.frames_in,
         "framesOut": subject.frames_out,
         "bytes": (folder / file).stat().st_size,
+        "largestErrors": errors,
         "check": {
             "input": f"models/{stem}.input",
             "answer": f"models/{stem}.answer",
             "stride": STRIDE,
         },
     }
+
+
+def _errors(report: Path) -> dict[str, float]:
+    """Runtime -> largest error against Keras, of the range."""
+    (row,) = json.loads(report.read_text("utf-8"))["artefacts"]
+    return {check["runtime"]: check["largest_error"] for check in row["checks"]}
 
 
 def _explained(error: ExportError, report: Path) -> ExportError:

@@ -15,10 +15,7 @@ const WITHOUT_A_GPU = [
   '--use-vulkan=swiftshader',
   '--ignore-gpu-blocklist',
 ];
-const FOR_TESTS = [
-  '--disable-dev-shm-usage',
-  '--enable-blink-features=ForceEagerMeasureMemory',
-];
+const IN_CONTAINERS = ['--disable-dev-shm-usage'];
 
 /** The job that Python wrote: {packages, chromium, seconds, ...}. */
 export const job = JSON.parse(readFileSync(process.argv[2], 'utf8'));
@@ -45,7 +42,7 @@ export async function withChromium(use, options = {}) {
   try {
     browser = await chromium.launch({
       executablePath: job.chromium,
-      args: [...(options.gpu === false ? [] : WITHOUT_A_GPU), ...FOR_TESTS],
+      args: [...(options.gpu === false ? [] : WITHOUT_A_GPU), ...IN_CONTAINERS],
       timeout: 30_000,
     });
     await use(browser);

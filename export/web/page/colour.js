@@ -32,8 +32,13 @@ const BELOW = [...ABOVE].reverse();
 // Columns lie on one, or half-way between two.
 const BETWEEN = [-1.5, -0.5, 0.5, 1.5].map(bicubic);
 
-/** RGB of a decoded picture, upright. @returns {Promise<{rgb, width, height}>} */
-export async function toRgb(sample, tagged) {
+/**
+ * RGB of a decoded picture, upright.
+ *
+ * @param {boolean} flipped whether left and right change places, after turning.
+ * @returns {Promise<{rgb, width, height}>}
+ */
+export async function toRgb(sample, tagged, flipped) {
   const { width, height } = sample.visibleRect;
   const buffer = new Uint8Array(sample.allocationSize());
   let rgb;
@@ -60,7 +65,9 @@ export async function toRgb(sample, tagged) {
       }
     }
   }
-  return turned(rgb, width, height, sample.rotation ?? 0);
+  const upright = turned(rgb, width, height, sample.rotation ?? 0);
+  if (flipped) flip(upright);
+  return upright;
 }
 
 /** 8-bit 4:2:0 planes -> RGB. */
@@ -135,6 +142,17 @@ function turned(rgb, width, height, clockwise) {
   return { rgb: out, width: wide, height: tall };
 }
 
+function flip({ rgb, width, height }) {
+  for (let y = 0; y < height; y++) {
+    let [left, right] = [3 * y * width, 3 * ((y + 1) * width - 1)];
+    for (; left < right; left += 3, right -= 3) {
+      for (let c = 0; c < 3; c++) {
+        [rgb[left + c], rgb[right + c]] = [rgb[right + c], rgb[left + c]];
+      }
+    }
+  }
+}
+
 /** RGBA of even size -> a VideoFrame in BT.709, limited range. */
 export function toVideoFrame(rgba, width, height, timestamp, duration) {
   const [kr, kb] = KR_KB.bt709;
@@ -149,12 +167,15 @@ export function toVideoFrame(rgba, width, height, timestamp, duration) {
   const quarter = pixels / 4;
   const line = width * 4;
   for (let y = 0; y < height; y += 2) {
-    for (let x = 0, from = y * line; x < width; x += 2, from += 8, to++) {
-      const sum = (c) => (
-        rgba[from + c] + rgba[from + 4 + c] + rgba[from + line + c]
-        + rgba[from + line + 4 + c]
-      ) / 4;
-      const [red, green, blue] = [sum(0), sum(1), sum(2)];
+    for (let x = 0; x < width; x += 2, to++) {
+      // Where H.264 puts it: on the left column of two, half-way between two rows.
+      const here = y * line + 4 * x;
+      const left = x ? here - 4 : here;
+      const mean = (c) => (
+        rgba[left + c] + 2 * rgba[here + c] + rgba[here + 4 + c]
+        + rgba[left + line + c] + 2 * rgba[here + line + c] + rgba[here + line + 4 + c]
+      ) / 8;
+      const [red, green, blue] = [mean(0), mean(1), mean(2)];
       const luma = kr * red + kg * green + kb * blue;
       data[to] = 128 + ((blue - luma) * 112) / (255 * (1 - kb));
       data[to + quarter] = 128 + ((red - luma) * 112) / (255 * (1 - kr));

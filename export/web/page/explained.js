@@ -9,7 +9,8 @@ export function sentence(error) {
   if (error?.name === 'QuotaExceededError') {
     return 'The browser gives this page no more room on the disk; free some and try again.';
   }
-  if (error instanceof RangeError && /alloc|memory|length/i.test(text)) {
+  if (/out of memory|\boom\b|enlarge memory/i.test(text)
+    || (error instanceof RangeError && /alloc|memory|length/i.test(text))) {
     return 'There is not enough memory for this video; close other tabs, or take a '
       + 'smaller video.';
   }

@@ -5,13 +5,16 @@
 //   {look: file}                        {clip: facts}
 //   {start: file}                       {began}, {frame}, {progress}, {paused}, {done}
 //   {pause}, {resume}, {step}, {cancel}
+//   {seen}: a frame has arrived
 //
-// Any failure comes out as {failed: sentence}, and the worker goes on listening. Messages
-// about a file bear the `id` that came with it.
+// Any failure comes out as {failed: {text, unexpected}}. After one that was expected, like
+// a file that is no video, the worker is as good as before; after others one had better
+// open a new one. Messages about a file bear the `id` that came with it.
 
 import { Engine } from './engine.js';
-import { sentence } from './explained.js';
-import { openClip, Saving } from './media.js';
+import { Explained, sentence } from './explained.js';
+import { openClip } from './media.js';
+import { Saving } from './saving.js';
 import { SceneCutDetector } from './scene_cuts.js';
 import { TiledNetwork } from './tiles.js';
 import { windows } from './windows.js';
@@ -19,6 +22,9 @@ import { windows } from './windows.js';
 // A GPU that computes in half precision is right to about 0.003; one that is wrong is
 // off by the range.
 const TOLERANCE = 0.02;
+// Frames on their way to the page. Its memory stays flat because no more are made before
+// it has taken these.
+const AHEAD = 2;
 
 export class Job {
   #post;
@@ -40,9 +46,12 @@ export class Job {
       else if (message.pause) this.#running?.pause();
       else if (message.resume) this.#running?.resume();
       else if (message.step) this.#running?.step();
+      else if (message.seen) this.#running?.seen(id);
       else if (message.cancel) this.#running?.cancel();
     } catch (error) {
-      this.#post({ failed: sentence(error), id });
+      const unexpected = !(error instanceof Explained
+        || error?.name === 'QuotaExceededError');
+      this.#post({ failed: { text: sentence(error), unexpected }, id });
     }
   }
 
@@ -56,7 +65,8 @@ export class Job {
       }
       const error = await knownError(this.engine, model.check);
       const trouble = this.engine.errors[0];
-      if (!(error <= TOLERANCE) || trouble) {
+      if (trouble) throw new Error(`it reports "${trouble.split('\n')[0]}"`);
+      if (!(error <= TOLERANCE)) {
         throw new Error(`a window with a known answer came out wrong by ${
           error.toPrecision(2)} of the range`);
       }
@@ -81,7 +91,7 @@ export class Job {
   }
 
   async #start(file, id) {
-    const running = new Run(this.model, this.engine, (message, transfer) => {
+    const running = new Run(this.model, this.engine, id, (message, transfer) => {
       this.#post({ ...message, id }, transfer);
     });
     this.#running = running;
@@ -123,10 +133,14 @@ class Run {
 
   #open = null;
 
+  #unseen = 0;
+
+  #room = null;
+
   cancelled = false;
 
-  constructor(model, engine, post) {
-    Object.assign(this, { model, engine, post });
+  constructor(model, engine, id, post) {
+    Object.assign(this, { model, engine, id, post });
   }
 
   pause() {
@@ -148,6 +162,32 @@ class Run {
   cancel() {
     this.cancelled = true;
     this.resume();
+    this.#room?.();
+  }
+
+  /** The page has taken a frame. */
+  seen(id) {
+    if (id !== this.id) return;
+    this.#unseen -= 1;
+    this.#room?.();
+  }
+
+  async #show(frame) {
+    while (this.#unseen >= AHEAD && !this.cancelled) {
+      await new Promise((resolve) => { this.#room = resolve; });
+    }
+    this.#unseen += 1;
+    this.post({ frame }, [frame.before, frame.after]);
+  }
+
+  /** One window through the network. */
+  async #compute(frames) {
+    const output = await this.engine.run(frames);
+    const [trouble] = this.engine.errors;
+    if (trouble) {
+      throw new Error(`the GPU stopped computing rightly (${trouble.split('\n')[0]})`);
+    }
+    return output;
   }
 
   async go(file) {
@@ -166,13 +206,16 @@ class Run {
   async #upscale(clip, begun) {
     const { model, engine, post } = this;
     const [width, height] = [clip.width * model.scale, clip.height * model.scale];
-    const network = new TiledNetwork((x) => engine.run(x), model, clip.width, clip.height);
+    const network = new TiledNetwork(
+      (frames) => this.#compute(frames), model, clip.width, clip.height,
+    );
     const saving = await Saving.begin(clip, width, height);
     begun(saving);
+    const [wide, tall] = clip.pixelAspect;
     post({
       began: {
         width, height, tiles: network.tiles, codec: saving.codec, notes: saving.notes,
-        expected: 2 * clip.expected - 1,
+        expected: 2 * clip.expected - 1, ratio: (width * wide) / (height * tall),
       },
     });
     const counts = { frames: 0, cuts: 0, network: 0 };
@@ -185,12 +228,11 @@ class Run {
         createImageBitmap(new ImageData(image, width, height)),
         createImageBitmap(before),
       ]);
-      const frame = {
+      await this.#show({
         index: counts.frames, time: time / saving.clock, after: shown[0],
         before: shown[1], held: isHeld,
-      };
-      post({ frame }, shown);
-      await saving.add(image, width, height, time, length);
+      });
+      await saving.add(image, time, length);
       counts.frames += 1;
     };
 
@@ -225,7 +267,6 @@ class Run {
           seconds: (performance.now() - began - paused) / 1000,
           networkSeconds: counts.network / 1000,
           runtimeBytes: engine.bytes,
-          openFrames: clip.opened,
         },
       });
     }
@@ -236,7 +277,7 @@ class Run {
     }
     const result = await saving.finish();
     const seconds = (performance.now() - began - paused) / 1000;
-    post({ done: { file: result, ...counts, seconds, openFrames: clip.opened } });
+    post({ done: { file: result, ...counts, seconds } });
     return saving;
   }
 

@@ -2,13 +2,14 @@
 
 import { Player } from './player.js';
 import { bestModel } from './tiles.js';
-import { bytes, clock, runsOn, SUPPORT } from './words.js';
+import { bytes, clock, pixels, runsOn, shortly, speed, SUPPORT } from './words.js';
 
 const $ = (id) => document.getElementById(id);
 const player = new Player($('stage'), $('picture'), (frame) => {
   $('at').textContent = `${frame.index + 1} at ${frame.time.toFixed(2)} s`;
 });
 let site;
+let supported = false; // whether this browser can run the page
 let engine = null; // {worker, model, accelerator, ...}
 let running = null; // facts of the work that goes on
 let saved = null; // address of the result
@@ -29,6 +30,7 @@ async function openEngine(model) {
   engine?.worker.terminate();
   engine = null;
   const refusals = [];
+  delete document.body.dataset.engine;
   for (const accelerator of ['webgpu', 'wasm']) {
     const worker = new Worker('worker.js');
     const answer = await new Promise((resolve) => {
@@ -39,24 +41,33 @@ async function openEngine(model) {
     if (answer.opened) {
       engine = { worker, model, ...answer.opened };
       worker.onmessage = ({ data }) => heard(data);
-      worker.onerror = (event) => {
-        fail(`The work ended unexpectedly (${event.message ?? 'out of memory'}); `
-          + 'try a smaller video.');
-      };
+      worker.onerror = (event) => failed({
+        text: `The work ended unexpectedly (${event.message ?? 'out of memory'}); try a `
+          + 'smaller video.',
+        unexpected: true,
+      });
       const why = refusals.length ? ` WebGPU is not used: ${refusals[0]}.` : '';
       tell('engine', `Ready: ${runsOn(engine)}.${why}`);
       document.body.dataset.engine = accelerator;
       return;
     }
     worker.terminate();
-    refusals.push(answer.refused ?? answer.failed);
+    refusals.push(answer.refused);
   }
   throw new Error(`Nothing here runs the network: ${refusals.join('; ')}.`);
 }
 
+/** Whether there is an engine; tries once more to open one, and says why not. */
+async function ready() {
+  await opening;
+  if (engine || !supported) return Boolean(engine);
+  opening = openEngine(site.models[0]).catch((error) => fail(error.message));
+  await opening;
+  return Boolean(engine);
+}
+
 async function begin(file) {
-  await ready;
-  if (!engine) return;
+  if (!(await ready())) return;
   if (running) stop();
   tell('problem', '');
   delete document.body.dataset.paused;
@@ -79,7 +90,8 @@ async function start(clip) {
   if (model.file !== engine.model.file) {
     tell('engine', `Preparing the network for tiles of ${model.width} x ${model.height}`
       + ' pixels ...');
-    await openEngine(model);
+    opening = openEngine(model).catch((error) => fail(error.message));
+    await opening;
     if (running?.id !== id) return;
   }
   running.clip = clip;
@@ -87,33 +99,42 @@ async function start(clip) {
 }
 
 function stop() {
-  engine.worker.postMessage({ cancel: true });
+  engine?.worker.postMessage({ cancel: true });
   running = null;
+  $('left').textContent = 'stopped';
   document.body.dataset.state = 'stopped';
   buttons();
 }
 
 function fail(text) {
   running = null;
+  $('left').textContent = '-';
   tell('problem', text);
   document.body.dataset.state = 'failed';
   buttons();
 }
 
+/** The work failed. What nobody expected may have left the worker in any state. */
+function failed({ text, unexpected }) {
+  fail(text);
+  if (!unexpected) return;
+  const { model } = engine;
+  opening = openEngine(model).catch((error) => fail(`${text} ${error.message}`));
+}
+
 const ANSWERS = {
   clip: (clip) => start(clip).catch((error) => fail(error.message)),
-  failed: fail,
+  failed,
   began(facts) {
     Object.assign(running, facts);
     facts.notes.forEach(note);
-    player.clear(facts.width, facts.height);
+    player.clear(facts.width, facts.height, facts.ratio);
     $('work').hidden = false;
     $('progress').max = facts.expected;
     $('progress').value = 0;
     const { clip } = running;
-    $('size').textContent = `${clip.width} x ${clip.height} to ${facts.width} x ${
-      facts.height}`;
-    $('runs').textContent = runsOn(engine);
+    $('size').textContent = `${pixels(clip)} to ${pixels(facts)}`;
+    $('runs').textContent = shortly(engine);
     document.body.dataset.state = 'working';
     buttons();
     $('work').scrollIntoView({ block: 'nearest' });
@@ -121,15 +142,15 @@ const ANSWERS = {
   frame(frame) {
     dispatchEvent(new CustomEvent('megan-frame', { detail: frame }));
     player.add(frame);
+    engine.worker.postMessage({ seen: true, id: running.id });
   },
   progress({ frames, seconds, runtimeBytes, cuts }) {
     Object.assign(running, { frames, cuts });
     const { expected } = running;
-    const rate = frames / seconds;
     $('progress').max = Math.max(expected, frames);
     $('progress').value = frames;
-    $('speed').textContent = `${rate.toPrecision(2)} frames/s`;
-    $('left').textContent = clock(Math.max(0, expected - frames) / rate);
+    $('speed').textContent = speed(frames, seconds);
+    $('left').textContent = clock((Math.max(0, expected - frames) * seconds) / frames);
     showMemory(runtimeBytes);
   },
   done({ file, frames, cuts, seconds }) {
@@ -142,10 +163,11 @@ const ANSWERS = {
     $('progress').max = frames;
     $('progress').value = frames;
     $('left').textContent = 'done';
-    $('speed').textContent = `${(frames / seconds).toPrecision(2)} frames/s`;
+    $('speed').textContent = speed(frames, seconds);
     const held = cuts ? `, ${cuts} scene ${cuts > 1 ? 'cuts' : 'cut'} held` : '';
     note(`${frames} frames in ${clock(seconds)}${held}; saved as ${running.codec}.`);
     running = null;
+    player.ended = true;
     document.body.dataset.state = 'done';
     buttons();
   },
@@ -169,13 +191,13 @@ function heard(data) {
 
 let measuring = false;
 async function showMemory(runtimeBytes) {
-  $('memory').textContent = `${bytes(running.bytes ?? runtimeBytes)}`;
+  // What the browser counts lacks workers that did not answer in time.
+  $('memory').textContent = bytes(Math.max(running.bytes ?? 0, runtimeBytes));
   if (measuring || !self.crossOriginIsolated
     || !performance.measureUserAgentSpecificMemory) return;
   measuring = true;
   try {
     const { bytes: all } = await performance.measureUserAgentSpecificMemory();
-    document.body.dataset.bytes = all;
     if (running) running.bytes = all;
   } catch { /* this browser does not tell */ }
   setTimeout(() => { measuring = false; }, 2000);
@@ -193,7 +215,7 @@ function togglePause() {
   if (player.playing) player.pause();
   else player.play();
   delete document.body.dataset.paused;
-  if (running) engine.worker.postMessage({ [player.playing ? 'resume' : 'pause']: true });
+  if (running) engine?.worker.postMessage({ [player.playing ? 'resume' : 'pause']: true });
   buttons();
 }
 
@@ -201,7 +223,7 @@ function step(by) {
   if (player.playing) togglePause();
   // Where no frame waits, the network makes the next ones.
   if (!player.step(by) && by > 0 && running) {
-    engine.worker.postMessage({ step: true });
+    engine?.worker.postMessage({ step: true });
     addEventListener('megan-frame', () => setTimeout(() => player.step(1)), { once: true });
   }
 }
@@ -227,13 +249,31 @@ function listen() {
   $('larger').onclick = () => zoom(1);
   $('smaller').onclick = () => zoom(-1);
   $('cancel').onclick = stop;
-  $('split').oninput = () => player.setSplit($('split').value / 1000);
+  $('split').oninput = () => {
+    const share = $('split').value / 1000;
+    $('split').ariaValueText = `${Math.round(100 * share)} %`;
+    player.setSplit(share);
+  };
   $('stage').oncontextmenu = (event) => event.preventDefault();
   $('stage').onpointermove = (event) => {
     if (!(event.buttons & 2)) return;
     const { width, height } = $('stage').getBoundingClientRect();
     player.move(-event.movementX / width, -event.movementY / height);
   };
+  let held = null; // where two fingers were
+  $('stage').addEventListener('touchmove', (event) => {
+    if (event.touches.length !== 2) {
+      held = null;
+      return;
+    }
+    event.preventDefault();
+    const [one, other] = event.touches;
+    const now = [(one.clientX + other.clientX) / 2, (one.clientY + other.clientY) / 2];
+    const { width, height } = $('stage').getBoundingClientRect();
+    if (held) player.move((held[0] - now[0]) / width, (held[1] - now[1]) / height);
+    held = now;
+  }, { passive: false });
+  $('stage').addEventListener('touchend', () => { held = null; });
   document.onkeydown = (event) => {
     if ($('work').hidden || event.ctrlKey || event.altKey || event.metaKey) return;
     const pressed = event.target.closest('button, a, input[type=file]');
@@ -272,24 +312,26 @@ async function prepare() {
     button.type = 'button';
     button.textContent = title;
     button.onclick = async () => {
-      const blob = await (await fetch(file)).blob();
-      begin(new File([blob], file.split('/').at(-1)));
+      try {
+        const blob = await (await fetch(file)).blob();
+        await begin(new File([blob], file.split('/').at(-1)));
+      } catch {
+        fail('The sample cannot be loaded; check the connection, or choose a file.');
+      }
     };
     $('samples').append(button);
   }
   const lacking = SUPPORT.filter(({ there }) => !there());
   lacking.forEach(({ otherwise }) => note(otherwise));
-  if (lacking.some(({ needed }) => needed)) {
-    tell('engine', 'This browser cannot run the page.');
-    return;
-  }
-  await openEngine(site.models[0]);
+  supported = !lacking.some(({ needed }) => needed);
+  if (supported) await openEngine(site.models[0]);
+  else tell('engine', 'This browser cannot run the page.');
 }
 
 listen();
 buttons();
-const ready = prepare().catch((error) => {
+let opening = prepare().catch((error) => {
   tell('engine', '');
   fail(error.message);
 });
-ready.then(() => { document.body.dataset.ready = 'true'; });
+opening.then(() => { document.body.dataset.ready = 'true'; });

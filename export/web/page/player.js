@@ -1,10 +1,15 @@
 // Shows frames as they come: before on the left of a line, after on the right of it.
 //
-// The last frames are kept, so that one can go back a little. While playing, a frame is
-// shown as long as the video says, or until the next one is made if that takes longer;
-// what comes too fast to be shown is skipped here, and saved all the same.
+// The last frames are kept, as many as a fixed part of the memory holds, so that one can
+// go back a little. While playing, a frame is shown as long as the video says, or until
+// the next one is made if that takes longer; what comes too fast to be shown is skipped
+// here, and saved all the same. When all are made, those that are kept play in a loop.
 
-const KEPT = 15;
+const KEPT = 60;
+const LEAST_KEPT = 4;
+const KEPT_BYTES = 200e6;
+// Seconds for which the last frame stays before the loop begins again.
+const REST = 1;
 const ZOOMS = [1, 2, 4, 8];
 
 export class Player {
@@ -20,6 +25,11 @@ export class Player {
 
   #centre = [0.5, 0.5];
 
+  #kept = KEPT;
+
+  /** Whether no frame will follow. */
+  ended = false;
+
   /** @param {(frame) => void} shown is told of each frame that is shown. */
   constructor(stage, canvas, shown) {
     Object.assign(this, { stage, canvas, shown });
@@ -32,20 +42,23 @@ export class Player {
     requestAnimationFrame(tick);
   }
 
-  clear(width, height) {
+  /** Begins anew. @param {number} ratio of the picture's width and height as shown. */
+  clear(width, height, ratio) {
     for (const frame of this.#frames) release(frame);
     this.#frames = [];
     this.#at = -1;
     this.#playing = true;
+    this.ended = false;
+    const room = Math.floor(KEPT_BYTES / (4 * width * height));
+    this.#kept = Math.min(KEPT, Math.max(LEAST_KEPT, room));
     this.canvas.width = width;
     this.canvas.height = height;
-    this.stage.style.setProperty('--aspect', `${width} / ${height}`);
-    this.stage.style.setProperty('--ratio', String(width / height));
+    this.stage.style.setProperty('--ratio', String(ratio));
   }
 
   add(frame) {
     this.#frames.push(frame);
-    while (this.#frames.length > KEPT) {
+    while (this.#frames.length > this.#kept) {
       // While paused, what is shown stays, and what comes after it is thinned out.
       const spare = this.#at > 0 || this.#playing ? 0 : 1;
       release(this.#frames.splice(spare, 1)[0]);
@@ -99,11 +112,18 @@ export class Player {
   }
 
   #tick(now) {
-    if (!this.#playing || now < this.#due || this.#at + 1 >= this.#frames.length) return;
-    const { time } = this.#frames[Math.max(0, this.#at)];
-    this.#show(this.#at + 1);
-    const length = this.#frames[this.#at].time - time;
-    this.#due = now + Math.min(1000, 1000 * Math.max(0, length)) - 4;
+    if (!this.#playing || now < this.#due || !this.#frames.length) return;
+    const last = this.#frames.length - 1;
+    if (this.#at < last) {
+      const { time } = this.#frames[Math.max(0, this.#at)];
+      this.#show(this.#at + 1);
+      const length = this.#frames[this.#at].time - time;
+      this.#due = now + Math.min(1000, 1000 * Math.max(0, length)) - 4;
+      if (this.ended && this.#at === last) this.#due = now + 1000 * REST;
+    } else if (this.ended && last > 0) {
+      this.#show(0);
+      this.#due = now + 1000 * (this.#frames[1].time - this.#frames[0].time) - 4;
+    }
   }
 
   #show(place) {

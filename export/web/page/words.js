@@ -6,7 +6,7 @@ export const SUPPORT = [
     needed: true,
     there: () => 'VideoDecoder' in self && 'VideoEncoder' in self,
     otherwise: 'This browser has no WebCodecs, so it can neither open nor save videos '
-      + 'here; a current Chrome, Edge, Firefox or Safari can.',
+      + 'here; a current Chrome, Edge or Safari can, and Firefox on computers.',
   },
   {
     there: () => self.crossOriginIsolated,
@@ -32,6 +32,11 @@ export function bytes(count) {
     units[unit]}`;
 }
 
+export function speed(frames, seconds) {
+  const rate = frames / seconds;
+  return `${rate >= 10 ? Math.round(rate) : rate.toPrecision(2)} frames/s`;
+}
+
 export function clock(seconds) {
   if (!Number.isFinite(seconds)) return '-';
   const whole = Math.ceil(seconds);
@@ -41,8 +46,17 @@ export function clock(seconds) {
   return hours ? `${hours}:${two(minutes)}:${two(rest)}` : `${minutes}:${two(rest)}`;
 }
 
+// With spaces at which lines are not broken.
+export const pixels = ({ width, height }) => `${width}\u00a0\u00d7\u00a0${height}`;
+
+const cores = (threads) => (threads > 1 ? `${threads} threads` : 'one thread');
+
 export function runsOn({ accelerator, adapter, threads }) {
   if (accelerator === 'webgpu') return `your GPU by WebGPU${adapter && ` (${adapter})`}`;
-  const cores = threads > 1 ? `${threads} threads` : 'one thread';
-  return `your processor by WebAssembly (${cores})`;
+  return `your processor by WebAssembly (${cores(threads)})`;
+}
+
+export function shortly({ accelerator, threads }) {
+  return accelerator === 'webgpu' ? 'WebGPU'
+    : `WebAssembly, ${cores(threads).replace(' ', '\u00a0')}`;
 }

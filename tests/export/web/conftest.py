@@ -1,11 +1,15 @@
 """A small page for all tests that look at it, and a browser, or a skip."""
 
+import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from export.web.chromium import NO_BROWSER, find_chromium
+from export.web.chromium import NO_BROWSER, find_chromium, run_in_chromium
+from export.web.packages import HERE
+from export.web.serve import serving
 from keras_megan import MEGAN
 
 #: Set where the tests must run, so that a missing browser is a failure.
@@ -20,6 +24,21 @@ def browser():
         if os.environ.get(REQUIRED) == "1":
             pytest.fail(f"{REQUIRED} is set, but {NO_BROWSER}.")
         pytest.skip(NO_BROWSER)
+
+
+@pytest.fixture
+def visit(tmp_path, monkeypatch):
+    """A function that visits a page: program, folder, job -> what there was to see."""
+    monkeypatch.setenv("MEGAN_BROWSER", str(HERE / "browser"))
+
+    def run(program, site, job):
+        seen = tmp_path / f"{program}.json"
+        with serving(site) as address:
+            wanted = {"address": address, "seen": str(seen), **job}
+            run_in_chromium(Path(__file__).with_name(program), wanted, 600)
+        return json.loads(seen.read_text("utf-8"))
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 // What a visitor does with the page; writes down what there was to see.
 //
-//   {address, browser, good, long, broken: [path], frames: folder, saved, seen: path}
+//   {address, good, long, huge, refused: [path], frames: folder, saved, seen: path}
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
@@ -8,13 +8,80 @@ import { pathToFileURL } from 'node:url';
 const { job, withChromium } = await import(
   pathToFileURL(`${process.env.MEGAN_BROWSER}/chromium.mjs`));
 const LONG = 240_000;
+const PAUSED_AT = 60;
+const seen = { errors: [], sentences: {}, seconds: {} };
+let page;
 
-async function visit(browser) {
-  const page = await browser.newPage({ viewport: { width: 900, height: 900 } });
-  const seen = { errors: [], sentences: {} };
+// What the page is asked for.
+const state = (...wanted) => page.waitForFunction(
+  (names) => names.includes(document.body.dataset.state), wanted);
+const text = (id) => page.textContent(`#${id}`);
+const at = () => text('at').then(parseFloat);
+const count = () => page.evaluate(() => globalThis.count);
+const give = async (path) => {
+  await page.evaluate(() => { delete document.body.dataset.state; });
+  await page.setInputFiles('#file', path);
+};
+/** The worker's answer to a word; see watched_worker.js. */
+const ask = async (word) => {
+  await page.waitForSelector('body[data-engine]');
+  return page.evaluate((asked) => new Promise((resolve) => {
+    const channel = new BroadcastChannel('watched');
+    channel.onmessage = ({ data }) => {
+      channel.close();
+      resolve(data);
+    };
+    channel.postMessage(asked);
+  }), word);
+};
+
+/**
+ * Bytes after garbage is collected: what JavaScript holds in the page and in its worker,
+ * the WebAssembly, and how many pictures for the screen are not closed.
+ *
+ * `performance.measureUserAgentSpecificMemory` would wait a minute for the network's
+ * threads, which sleep.
+ */
+async function memory() {
+  const session = await page.context().newCDPSession(page);
+  const held = ({ usedSize, embedderHeapUsedSize, backingStorageSize }) => (
+    usedSize + embedderHeapUsedSize + backingStorageSize);
+  const usage = async (send) => {
+    await send('HeapProfiler.collectGarbage');
+    return held(await send('Runtime.getHeapUsage'));
+  };
+  let heaps = await usage((method) => session.send(method));
+  const workers = [];
+  const waiting = new Map();
+  session.on('Target.attachedToTarget', ({ sessionId }) => workers.push(sessionId));
+  session.on('Target.receivedMessageFromTarget', ({ message }) => {
+    const { id, result } = JSON.parse(message);
+    waiting.get(id)?.(result); // events have no id
+  });
+  await session.send('Target.setAutoAttach', {
+    autoAttach: true, waitForDebuggerOnStart: false, flatten: false,
+  });
+  for (const sessionId of workers) {
+    heaps += await usage((method) => new Promise((resolve) => {
+      const id = waiting.size;
+      waiting.set(id, resolve);
+      session.send('Target.sendMessageToTarget', {
+        sessionId, message: JSON.stringify({ id, method }),
+      });
+    }));
+  }
+  await session.detach();
+  const { runtime } = await ask('count');
+  const bitmaps = await page.evaluate(() => 2 * globalThis.arrived - globalThis.released);
+  return { workers: workers.length, heaps, runtime, bitmaps };
+}
+
+async function open(browser) {
+  page = await browser.newPage({ viewport: { width: 900, height: 900 } });
+  page.setDefaultTimeout(LONG);
   page.on('pageerror', (error) => seen.errors.push(String(error)));
   page.on('console', (message) => {
-    if (/Content Security|Refused|violates/.test(message.text())) {
+    if (/Content Security|Refused|violates|garbage collected/.test(message.text())) {
       seen.errors.push(message.text());
     }
   });
@@ -24,13 +91,24 @@ async function visit(browser) {
       seen.errors.push(`asked ${request.url()}`);
     }
   });
-  page.setDefaultTimeout(LONG);
   await page.addInitScript(() => {
-    globalThis.taken = [];
-    globalThis.count = 0;
+    Object.assign(globalThis, {
+      taken: [], count: 0, arrived: 0, released: 0, keep: false, pauseAt: 0,
+    });
+    const { close } = ImageBitmap.prototype;
+    ImageBitmap.prototype.close = function released() {
+      globalThis.released += 1;
+      close.call(this);
+    };
     addEventListener('megan-frame', ({ detail }) => {
       globalThis.count += 1;
+      globalThis.arrived += 1;
       globalThis.taken.push({ index: detail.index, held: detail.held });
+      if (globalThis.count === globalThis.pauseAt) {
+        document.body.dispatchEvent(new KeyboardEvent('keydown', {
+          key: ' ', bubbles: true,
+        }));
+      }
       if (!globalThis.keep) return;
       const { width, height } = detail.after;
       const canvas = new OffscreenCanvas(width, height);
@@ -40,30 +118,29 @@ async function visit(browser) {
       Object.assign(globalThis.taken.at(-1), { data, width, height });
     });
   });
-  const state = (...wanted) => page.waitForFunction(
-    (names) => names.includes(document.body.dataset.state), wanted);
-  const text = (id) => page.textContent(id);
-  const give = async (path) => {
-    await page.evaluate(() => { delete document.body.dataset.state; });
-    await page.setInputFiles('#file', path);
-  };
-
   await page.goto(`${job.address}/index.html`);
   await page.waitForSelector('body[data-ready]');
-  seen.engine = await text('#engine');
+  seen.engine = await text('engine');
   seen.isolated = await page.evaluate(() => globalThis.crossOriginIsolated);
+}
 
-  // A clip, all of it, and what was saved.
+/** A clip, all of it, and what was saved. */
+async function goodClip() {
   await page.evaluate(() => { globalThis.keep = true; });
   await give(job.good);
   await state('done', 'failed');
-  seen.problem = await text('#problem');
-  seen.notes = await text('#notes');
-  const frames = await page.evaluate(() => globalThis.taken.map(
+  seen.problem = await text('problem');
+  seen.notes = await text('notes');
+  seen.pictures = await ask('count');
+  seen.ratio = await page.evaluate(() => {
+    const { width, height } = document.getElementById('stage').getBoundingClientRect();
+    return width / height;
+  });
+  seen.frames = await page.evaluate(() => globalThis.taken.map(
     ({ data, ...rest }) => rest));
   mkdirSync(job.frames, { recursive: true });
-  for (const [number, { index }] of frames.entries()) {
-    const bytes = await page.evaluate((n) => {
+  for (const [number, { index }] of seen.frames.entries()) {
+    const encoded = await page.evaluate((n) => {
       const { data } = globalThis.taken[n];
       let all = '';
       for (let i = 0; i < data.length; i += 8192) {
@@ -71,77 +148,117 @@ async function visit(browser) {
       }
       return btoa(all);
     }, number);
-    writeFileSync(`${job.frames}/${index}.rgba`, Buffer.from(bytes, 'base64'));
+    writeFileSync(`${job.frames}/${index}.rgba`, Buffer.from(encoded, 'base64'));
   }
-  seen.frames = frames;
   const [download] = await Promise.all([
     page.waitForEvent('download'), page.click('#save')]);
   seen.name = download.suggestedFilename();
   await download.saveAs(job.saved);
+}
 
-  // The line between before and after; the picture under it.
-  const picture = () => page.evaluate(() => {
+/** The line between before and after, frame by frame, and zoom. */
+async function playing() {
+  const difference = () => page.evaluate(() => {
     const canvas = document.getElementById('picture');
     const { data } = canvas.getContext('2d').getImageData(
       0, 0, canvas.width, canvas.height);
-    const last = globalThis.taken.filter(
-      ({ index }) => `${index + 1} ` === document.getElementById('at').textContent
-        .slice(0, `${index + 1} `.length)).at(-1);
-    return data.reduce((sum, value, i) => sum + Math.abs(value - last.data[i]), 0);
+    const index = parseFloat(document.getElementById('at').textContent) - 1;
+    const shown = globalThis.taken.find((frame) => frame.index === index);
+    return data.reduce((sum, value, i) => sum + Math.abs(value - shown.data[i]), 0);
   });
+  const line = () => page.evaluate(() => parseFloat(
+    document.getElementById('stage').style.getPropertyValue('--split')));
+  // All that is made plays in a loop: the first frame comes again.
+  await page.waitForFunction(
+    () => parseFloat(document.getElementById('at').textContent) === 1);
   await page.click('#pause');
   await page.focus('#split');
   await page.keyboard.press('Home');
-  seen.differenceAfter = await picture();
+  seen.differenceAfter = await difference();
   await page.keyboard.press('End');
-  seen.differenceBefore = await picture();
-  const at = () => page.textContent('#at').then(parseFloat);
-  const line = () => page.evaluate(() => parseFloat(
-    document.getElementById('stage').style.getPropertyValue('--split')));
+  seen.differenceBefore = await difference();
   seen.lineAtEnd = await line();
   await page.keyboard.press('ArrowLeft');
   seen.lineMoved = await line();
-  const here = await at();
-  await page.keyboard.press(',');
-  seen.back = (await at()) - here;
+  while ((await at()) > 1) await page.keyboard.press(',');
   await page.keyboard.press('.');
-  seen.forth = (await at()) - here;
+  seen.forth = await at();
+  await page.keyboard.press(',');
+  seen.back = await at();
   await page.keyboard.press('+');
-  seen.zoomed = await text('#zoom');
+  seen.zoomed = await text('zoom');
+  const looks = () => page.evaluate(() => document.getElementById('picture').toDataURL());
+  const before = await looks();
+  await page.keyboard.press('Shift+ArrowRight');
+  seen.moved = (await looks()) !== before;
   await page.keyboard.press('-');
-  seen.unzoomed = await text('#zoom');
+  seen.unzoomed = await text('zoom');
+}
 
-  // Files that are no good, each followed by one that is not bothered by it.
-  for (const path of job.broken) {
+/** Files and circumstances that are no good; the page goes on after each. */
+async function refusals() {
+  for (const path of job.refused) {
     await give(path);
     await state('failed', 'done');
-    seen.sentences[path] = await text('#problem');
+    seen.sentences[path] = await text('problem');
   }
+  const cdp = await page.context().newCDPSession(page);
+  const quota = { origin: job.address };
+  await cdp.send('Storage.overrideQuotaForOrigin', { ...quota, quotaSize: 1000 });
+  await give(job.good);
+  await state('failed', 'done');
+  seen.noRoom = await text('problem');
+  await cdp.send('Storage.overrideQuotaForOrigin', quota);
+  await ask('no memory');
+  await give(job.good);
+  await state('failed', 'done');
+  seen.noMemory = await text('problem');
+  await ask('no H.264');
+  await page.evaluate(() => { globalThis.count = 0; });
+  await give(job.huge);
+  await state('done', 'failed');
+  seen.huge = { frames: await count(), problem: await text('problem') };
+  seen.fallback = await text('notes');
+  await ask('H.264');
+}
 
-  // A long one: paused by the keyboard, gone on with, and its memory.
-  await page.evaluate(() => {
-    [globalThis.keep, globalThis.taken, globalThis.count] = [false, [], 0];
-  });
-  const bytes = () => page.evaluate(
-    async () => (await performance.measureUserAgentSpecificMemory()).bytes);
+/** A long clip: paused, one step, gone on with; and its memory. */
+async function longClip() {
+  await page.evaluate((pauseAt) => {
+    Object.assign(globalThis, { keep: false, taken: [], count: 0, pauseAt });
+  }, PAUSED_AT);
   await give(job.long);
-  await page.waitForFunction(() => globalThis.count >= 60);
+  await page.waitForSelector('body[data-paused]');
+  seen.pauseButton = await text('pause');
+  seen.pausedState = await page.evaluate(() => document.body.dataset.state);
+  seen.pausedAt = await count();
+  seen.facts = await page.locator('#facts dd').allTextContents();
+  seen.memoryThen = await memory();
+  seen.stillAt = await count();
+  while ((await at()) < seen.pausedAt) await page.keyboard.press('.');
+  await page.keyboard.press('.'); // the network makes the next frames
+  await page.waitForFunction((before) => parseFloat(
+    document.getElementById('at').textContent) === before + 1, seen.pausedAt);
   await page.evaluate(() => document.activeElement.blur());
   await page.keyboard.press(' ');
-  seen.pauseButton = await text('#pause');
-  await page.waitForSelector('body[data-paused]');
-  seen.pausedAt = await page.evaluate(() => globalThis.count);
-  seen.bytesThen = await bytes();
-  seen.stillAt = await page.evaluate(() => globalThis.count);
-  seen.pausedState = await page.evaluate(() => document.body.dataset.state);
-  await page.keyboard.press(' ');
   await state('done', 'failed');
-  seen.bytesLater = await bytes();
-  seen.longFrames = await page.evaluate(() => globalThis.count);
-  seen.longProblem = await text('#problem');
-  return seen;
+  seen.memoryLater = await memory();
+  seen.longFrames = await count();
+  seen.longProblem = await text('problem');
+  seen.longPictures = await ask('count');
+}
+
+/** Nothing sticks out on a narrow screen. */
+async function phone() {
+  await page.setViewportSize({ width: 360, height: 740 });
+  seen.widest = await page.evaluate(() => document.documentElement.scrollWidth);
 }
 
 await withChromium(async (browser) => {
-  writeFileSync(job.seen, JSON.stringify(await visit(browser)));
+  for (const part of [() => open(browser), goodClip, playing, refusals, longClip, phone]) {
+    const began = Date.now();
+    await part();
+    seen.seconds[part.name || 'open'] = (Date.now() - began) / 1000;
+  }
+  writeFileSync(job.seen, JSON.stringify(seen));
 }, { gpu: false });
