@@ -58,6 +58,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--no-interpolation", action="store_true", help="given frames only, no new ones"
     )
+    add(
+        "--even-sharpness",
+        action="store_true",
+        help="sharpen new frames to match the given ones",
+    )
 
     add = parser.add_argument_group("which part, which frames").add_argument
     add(
@@ -113,10 +118,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--precision",
-        choices=("int8", "fp32"),
-        default="int8",
+        choices=("auto", "int8", "fp32"),
+        default="auto",
         metavar="NAME",
-        help="of LiteRT: int8, fp32",
+        help="numbers LiteRT computes with: auto, int8, fp32",
     )
     add("--threads", type=values.count, metavar="N", help="CPU threads (all)")
     add(
@@ -243,7 +248,7 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
         for name in (
             *("tile", "codec", "crf", "rate", "scale", "size", "fit", "fps", "factor"),
             *("encoder", "preset", "pix_fmt", "allow_damaged", "deinterlace"),
-            "restart",
+            *("restart", "even_sharpness"),
         )
     }
     settings |= {

@@ -77,8 +77,9 @@ def upscale(
     fps: Number | None = None,
     factor: Number | None = None,
     interpolation: bool = True,
+    even_sharpness: bool = False,
     engine: str = "auto",
-    precision: str = "int8",
+    precision: str = "auto",
     threads: int | None = None,
     tile: int | str = "auto",
     codec: str | None = None,
@@ -113,8 +114,9 @@ def upscale(
         fps: Frames per second of the result, such as 60 or "60000/1001".
         factor: Frames of the result for each given one, such as 4 or 2.5.
         interpolation: `False` keeps the given frames alone.
+        even_sharpness: Sharpen new frames to match the given ones beside them.
         engine: "auto", "litert" or "keras"; see `find_model`.
-        precision: "int8" or "fp32", on LiteRT.
+        precision: "auto", "int8" or "fp32", on LiteRT; see `find_model`.
         threads: CPU threads of the network; all if not given.
         tile: "auto", the largest tile in input pixels, or 0 for whole frames.
         codec, crf, preset, encoder, pix_fmt: How to encode; `None` for the usual.
@@ -160,6 +162,7 @@ def upscale(
         fit=fit,
         fps=_fraction(fps),
         factor=_fraction(factor),
+        even_sharpness=even_sharpness,
         audio=audio,
         encoder=encoder,
         preset=preset,

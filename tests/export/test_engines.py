@@ -126,6 +126,8 @@ def test_engines_are_chosen_and_say_why_not(preset, monkeypatch):
     monkeypatch.setattr(engines, "has_gpu", lambda: False)
     fp32 = {"precision": "fp32"}
     assert find_model(preset, **fp32).engine == "litert"
+    assert find_model(preset).engine == "litert"  # it has no int8 files, but these
+    assert find_model(preset, precision="int8").engine == "keras"
     assert find_model(preset, needs_times=True, **fp32).engine == "keras"
     assert find_model(preset, "keras", **fp32).engine == "keras"
     monkeypatch.setattr(engines, "has_gpu", lambda: True)
@@ -134,7 +136,7 @@ def test_engines_are_chosen_and_say_why_not(preset, monkeypatch):
     timed = {"engine": "litert", "needs_times": True, **fp32}
     for asked, words in (
         (timed, "half-way between two given"),
-        ({"engine": "litert"}, "carries no int8 files"),
+        ({"engine": "litert", "precision": "int8"}, "carries no int8 files"),
         ({"engine": "abacus"}, "Unknown engine"),
         ({"precision": "int4"}, "Unknown precision"),
     ):
@@ -160,7 +162,7 @@ def test_files_of_other_weights_are_not_used_and_damaged_ones_are_refused(
     (copy / "config.json").write_text(json.dumps(config))
     assert read_listing(copy) == () and find_files(str(copy), "fp32") is None
     assert find_model(copy).engine == "keras"
-    with pytest.raises(VideoError, match="carries no int8 files"):
+    with pytest.raises(VideoError, match="carries no files for LiteRT"):
         find_model(copy, "litert")
     (copy / "litert.json").write_text("{}")
     with pytest.raises(VideoError, match="it is damaged. Make it again"):
