@@ -6,10 +6,10 @@ pulses at the input's rate. `evened` takes the difference out by unsharp masking
 
     sharpened = frame + amount * (frame - blurred frame)
 
-The variance of its Laplacian is a quadratic polynomial of the amount, so the amount that
-gives the neighbours' sharpness is a root of it and needs no search. What is sharpened
-differs more from the truth where the detail is wrong: docs/upscale.md has the cost in
-dB.
+The variance of its Laplacian is a quadratic polynomial of the amount, so the amount
+that gives the neighbours' sharpness is a root of it and needs no search. What is
+sharpened differs more from the truth where the detail is wrong: docs/upscale.md has
+the cost in dB.
 """
 
 import cv2

@@ -1,4 +1,4 @@
-"""Sharpness is measured by its formula, and new frames are made as sharp as given ones."""
+"""Sharpness follows its formula, and new frames become as sharp as given ones."""
 
 import cv2
 import numpy as np

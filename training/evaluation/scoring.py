@@ -1,9 +1,9 @@
 """Measures methods on a clip, frame by frame, and averages as published.
 
 In: a clip and methods, each a function (T, H, W, 3) -> (2T-1, 4H, 4W, 3). Out: luma
-PSNR, SSIM and sharpness of every frame, marked "given" (its reduced version was an input) or "new"
-(invented between two inputs). The mean of both hides the difference that matters most:
-a method may be good at detail and bad at motion.
+PSNR, SSIM and sharpness of every frame, marked "given" (its reduced version was an
+input) or "new" (invented between two inputs). The mean of both hides the difference
+that matters most: a method may be good at detail and bad at motion.
 
 Frames are averaged within a clip, then clips with equal weight.
 """

@@ -1,4 +1,4 @@
-"""From a task to its output frames: the network's calls, and what is done to each frame.
+"""From a task to its output frames: calls of the network, and what follows them.
 
 One process and the workers of a cluster go the same way, so their frames are the same:
 
@@ -8,8 +8,8 @@ One process and the workers of a cluster go the same way, so their frames are th
 A `Retouch` is cheap beside the network and runs where frames are encoded.
 """
 
-from dataclasses import dataclass, field
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
