@@ -125,6 +125,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--threads", type=values.count, metavar="N", help="CPU threads (all)")
     add(
+        "--ray",
+        nargs="?",
+        const=True,
+        default=False,
+        type=values.address,
+        metavar="HOST:PORT",
+        help="several workers, here or on a Ray cluster",
+    )
+    add("--workers", type=values.count, metavar="N", help="how many, with --ray")
+    add(
         "--tile",
         type=values.tile,
         default="auto",
@@ -181,8 +191,9 @@ def run(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
 
     from keras_megan.cli.report import Report
-    from keras_megan.video.many import Models, upscale_clips
-    from keras_megan.video.models.engines import find_model
+    from keras_megan.video.cluster import open_models
+    from keras_megan.video.many import upscale_clips
+    from keras_megan.video.models.engines import ModelChoice
     from keras_megan.video.request.inputs import find_inputs, place_results
     from keras_megan.video.upscale import UpscaleOptions
 
@@ -191,26 +202,21 @@ def run(arguments: argparse.Namespace) -> int:
     addition = "" if arguments.preview is None else ".preview"
     dry = arguments.dry_run
     clips = place_results(sources, arguments.output, addition, make_folder=not dry)
-    models = Models(
-        lambda needs_times: find_model(
-            arguments.model,
-            arguments.engine,
-            arguments.precision,
-            arguments.threads,
-            needs_times,
-        )
+    choice = ModelChoice(
+        arguments.model, arguments.engine, arguments.precision, arguments.threads
     )
-    models.check_name()
+    choice.find()
     report = Report(len(clips), arguments.json, arguments.quiet)
     if dry:
         from keras_megan.cli.dry_run import describe_clips
 
-        return describe_clips(clips, options, models, report)
+        return describe_clips(clips, options, open_models(choice), report)
     try:
-        for outcome in upscale_clips(
-            clips, options, models, report.reporter, arguments.skip_existing
-        ):
-            report.outcome(outcome)
+        with open_models(choice, arguments.ray, arguments.workers) as models:
+            for outcome in upscale_clips(
+                clips, options, models, report.reporter, arguments.skip_existing
+            ):
+                report.outcome(outcome)
     finally:
         report.close()
     if len(clips) == 1 and report.errors:

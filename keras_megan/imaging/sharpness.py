@@ -15,7 +15,7 @@ the cost in dB.
 import cv2
 import numpy as np
 
-_LUMA = np.float32([[0.299, 0.587, 0.114]])
+_LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
 #: Of the blur, in pixels of the enlarged frame: detail of an input pixel is 4 wide.
 _SIGMA = 1.2
 #: More would draw the noise of a frame that failed.

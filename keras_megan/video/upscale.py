@@ -24,6 +24,8 @@ from typing import Protocol
 import numpy as np
 
 from keras_megan.interrupts import check_interrupts
+from keras_megan.video.cluster.crew import CrewRunner
+from keras_megan.video.cluster.drive import run_on_crew
 from keras_megan.video.errors import VideoError, writing
 from keras_megan.video.io.assemble import Beside, assemble_images
 from keras_megan.video.io.losses import picture_losses
@@ -89,8 +91,8 @@ class Reporter(Protocol):
     def begin(self, total: int, done: int) -> None:
         """`total` output frames are expected, `done` are finished already."""
 
-    def advance(self) -> None:
-        """One more output frame is written. Called from the writer thread."""
+    def advance(self, count: int = 1) -> None:
+        """So many more output frames are written. Called from the writer thread."""
 
     def note(self, line: str) -> None:
         """Something the user should know."""
@@ -98,7 +100,7 @@ class Reporter(Protocol):
 
 class _Silent:
     def begin(self, total: int, done: int) -> None: ...
-    def advance(self) -> None: ...
+    def advance(self, count: int = 1) -> None: ...
     def note(self, line: str) -> None: ...
 
 
@@ -167,7 +169,7 @@ def run_job(job: Job, runner: Runner, reporter: Reporter | None = None) -> Summa
             new_encoder = partial(VideoEncoder, info=info, codec=codec, crf=options.crf)
         with writing(output):
             beside = _try_output(job, new_encoder, journal, (height, width), reporter)
-        upscaler = _prepare(runner, info, options, journal)
+        _choose_tile(runner, info, options, journal)
         summary.tile = journal.facts["tile"]
         writer = SegmentWriter(journal, suffix, new_encoder, reporter.advance)
         reporter.begin(job.expected_frames()[1], journal.frames_done)
@@ -181,7 +183,13 @@ def run_job(job: Job, runner: Runner, reporter: Reporter | None = None) -> Summa
         retouch = Retouch(width, height, options.even_sharpness)
         try:
             with writing(output):
-                _run(plan, upscaler, writer, time_base, retouch, summary)
+                if isinstance(runner, CrewRunner):
+                    size = (width, height)
+                    run_on_crew(job, runner, journal, plan, size, reporter, summary)
+                else:
+                    tile = journal.facts["tile"]
+                    upscaler = TiledRunner(runner, info.height, info.width, tile)
+                    _run(plan, upscaler, writer, time_base, retouch, summary)
                 _check_complete(plan, journal)
                 _finish(job, journal, plan, time_base, suffix, beside, reporter)
         except BaseException:
@@ -312,17 +320,21 @@ def _finish(
     put_in_place(made, job.output, job.options.force, journal.folder / "replaced")
 
 
-def _prepare(
+def _choose_tile(
     runner: Runner, info: VideoInfo, options: UpscaleOptions, journal: Journal
-) -> TiledRunner:
-    """The runner for this clip, with the tile that is used for all of the job."""
+) -> None:
+    """Chooses the tile that is used for all of the job, continued runs included."""
     height, width = info.height, info.width
+    if "tile" in journal.facts:
+        return
     try:
-        if "tile" not in journal.facts:
+        if isinstance(runner, CrewRunner):
+            tile = runner.choose_tile(options.tile)
+        else:
             tile = options.tile
-            if tile == "auto":
+            if isinstance(tile, str):
                 tile = choose_tile(runner, height, width)
-            journal.remember(tile=fit_tile(runner, height, width, tile))
-        return TiledRunner(runner, height, width, journal.facts["tile"])
+            tile = fit_tile(runner, height, width, tile)
+        journal.remember(tile=tile)
     except ValueError as error:
         raise VideoError(str(error)) from error

@@ -41,6 +41,25 @@ class Model:
     load: Callable[[], Any]
 
 
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which model is wanted, as plain values that can be sent to other machines.
+
+    Attributes: see `find_model`.
+    """
+
+    name: str = DEFAULT_MODEL
+    engine: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+
+    def find(self, needs_times: bool = False) -> Model:
+        """`find_model` of this."""
+        return find_model(
+            self.name, self.engine, self.precision, self.threads, needs_times
+        )
+
+
 def find_model(
     name: str | Path = DEFAULT_MODEL,
     engine: str = "auto",
