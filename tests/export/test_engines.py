@@ -1,5 +1,6 @@
 """A preset's files for CPUs: made, proven, chosen, and run without Keras."""
 
+import hashlib
 import io
 import json
 import shutil
@@ -79,6 +80,22 @@ def test_what_verified_is_listed_with_its_checksum(preset):
     output = 5 * 4 * HEIGHT * 4 * WIDTH * 3 * 4  # floats that one call gives back
     assert all(output < file.memory < 2**29 for file in files)
     assert all(abs(file.psnr - file.keras_psnr) < 0.3 for file in files)
+
+
+def test_a_file_of_another_size_is_added_to_those_that_are_there(preset, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(preset, copy)
+    (before,) = read_listing(copy)
+    sizes = ((WIDTH + 4, HEIGHT),)
+    for add, expected in ((True, [WIDTH, WIDTH + 4]), (False, [WIDTH + 4])):
+        wish = Wish(str(copy), sizes, ("fp32",), windows=1, add=add)
+        assert make_engines(wish, Console(file=io.StringIO())) == 0
+        files = read_listing(copy)
+        assert [file.width for file in files] == expected
+        assert (before in files) == add
+        for file in files:
+            digest = hashlib.sha256((copy / file.file).read_bytes()).hexdigest()
+            assert digest == file.sha256
 
 
 def test_tiles_on_several_threads_equal_keras_on_the_same_tiles(preset, network):
