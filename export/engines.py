@@ -175,7 +175,7 @@ def _of_one_size(wish: Wish, folder: Path, width: int, height: int, aside: Path)
             psnr=_rounded(check.psnr),
             keras_psnr=_rounded(check.keras_psnr),
         )
-        yield made, row.one_line()
+        yield made, f"{row.one_line()}, {_speed(workshop.keras_seconds, check.seconds)}"
 
 
 # Run in a process of its own, whose largest size is that of this one call. Linux keeps
@@ -210,6 +210,11 @@ def memory_of(path: Path) -> int:
     if done.returncode:
         raise ExportError(f"'{path}' does not run: {done.stderr.strip()[-300:]}")
     return int(done.stdout)
+
+
+def _speed(keras_seconds: float, seconds: float) -> str:
+    """A file that is slower than Keras saves the start of TensorFlow alone."""
+    return f"{keras_seconds / seconds:.2f} times as fast as Keras"
 
 
 def _rounded(decibels: float | None) -> float | None:

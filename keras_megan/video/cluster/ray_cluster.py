@@ -10,9 +10,11 @@ installed on all machines in the same version.
 
 import os
 import signal
+import sys
 import threading
 from concurrent.futures import Future
 from dataclasses import replace
+from typing import Any
 
 from keras_megan.video.cluster.worker import Worker
 from keras_megan.video.errors import VideoError
@@ -57,6 +59,26 @@ class RayCluster:
         import ray
 
         ray.shutdown()
+        if isinstance(sys.stdout, _WithoutRay):
+            sys.stdout = sys.stdout.stream
+
+
+class _WithoutRay:
+    """Standard output without what a thread of Ray prints there of lost workers.
+
+    The job says so itself, and `--json` promises one object a line.
+    """
+
+    def __init__(self, stream: Any):
+        self.stream = stream
+
+    def __getattr__(self, name: str):
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        if threading.current_thread().name.startswith("ray_"):
+            return len(text)
+        return self.stream.write(text)
 
 
 class _RayRemote:
@@ -95,12 +117,14 @@ def open_ray(address: str, workers: int | None, threads: int | None) -> RayClust
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             text = " ".join(str(error).split())[:300]
             raise VideoError(f"Ray cannot be reached or started: {text}") from error
+    sys.stdout = _WithoutRay(sys.stdout)
     resources = ray.cluster_resources()
     machines = max(1, sum(bool(node["Alive"]) for node in ray.nodes()))
     cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
     try:
         size, each = _divide(cpus, gpus, workers, threads)
     except VideoError:
+        sys.stdout = sys.stdout.stream
         ray.shutdown()
         raise
     return RayCluster(size, each, 1 if gpus else 0, -(-size // machines))
