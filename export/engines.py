@@ -175,7 +175,7 @@ def _of_one_size(wish: Wish, folder: Path, width: int, height: int, aside: Path)
             psnr=_rounded(check.psnr),
             keras_psnr=_rounded(check.keras_psnr),
         )
-        yield made, f"{row.one_line()}, {_speed(workshop.keras_seconds, check.seconds)}"
+        yield made, row.one_line() + _speed(workshop.keras_seconds, check.seconds)
 
 
 # Run in a process of its own, whose largest size is that of this one call. Linux keeps
@@ -212,9 +212,9 @@ def memory_of(path: Path) -> int:
     return int(done.stdout)
 
 
-def _speed(keras_seconds: float, seconds: float) -> str:
-    """A file that is slower than Keras saves the start of TensorFlow alone."""
-    return f"{keras_seconds / seconds:.2f} times as fast as Keras"
+def _speed(keras_seconds: float, seconds: float | None) -> str:
+    """How fast a file is; a slow one saves nothing but the start of TensorFlow."""
+    return f", {keras_seconds / seconds:.2f} times as fast as Keras" if seconds else ""
 
 
 def _rounded(decibels: float | None) -> float | None:
