@@ -16,6 +16,7 @@ line with its seed for each file that goes wrong, and a table.
 import argparse
 import collections
 import multiprocessing
+import os
 import random
 import sys
 import tempfile
@@ -41,7 +42,7 @@ CLIPS = {
     "l.gif": ("gif", []),
 }
 _PATIENCE = 60  # seconds for one job
-_PATIENCE_AT_START = 300  # until a process has loaded everything
+_WAITING = 15  # times as long, if the process computes nothing: it waits for a CPU
 _BATCH = 25  # jobs of one process
 
 
@@ -129,6 +130,27 @@ def try_file(folder: Path, seed: int, counts: dict[str, int]) -> tuple[str, str]
     return "silent", f"{name}, {damage}: {summary.frames_in} of {counts[name]} frames"
 
 
+class _Clock:
+    """Tells a process that hangs from one that others leave no time to compute."""
+
+    def __init__(self, pid: int | None):
+        self._stat = Path(f"/proc/{pid}/stat")
+        self._began, self._computed = time.monotonic(), self._cpu_seconds()
+
+    def _cpu_seconds(self) -> float:
+        try:
+            fields = self._stat.read_text().rpartition(")")[2].split()
+        except OSError:  # no Linux, or ended
+            return time.monotonic()
+        return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+    def is_over(self) -> bool:
+        """Whether the process has had enough time for anything it could do."""
+        computed = self._cpu_seconds() - self._computed
+        waited = time.monotonic() - self._began
+        return computed > _PATIENCE or waited > _PATIENCE * _WAITING
+
+
 def _work(folder: str, seeds: list[int], counts: dict[str, int], results) -> None:
     for seed in seeds:
         results.put((seed, "begin", ""))
@@ -147,17 +169,17 @@ def run(seeds: list[int], counts: dict[str, int], folder: Path, report) -> None:
         )
         process.start()
         current, done = batch[0], 0
-        deadline = time.monotonic() + _PATIENCE_AT_START
+        clock = _Clock(process.pid)
         while done < len(batch):
             try:
                 seed, outcome, line = results.get(timeout=1)
             except Exception:
-                if process.is_alive() and time.monotonic() < deadline:
+                if process.is_alive() and not clock.is_over():
                     continue
                 report(current, "hang" if process.is_alive() else "died", "")
                 done = batch.index(current) + 1
                 break
-            deadline, current = time.monotonic() + _PATIENCE, seed
+            clock, current = _Clock(process.pid), seed
             if outcome != "begin":
                 report(seed, outcome, line)
                 done += 1

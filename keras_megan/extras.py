@@ -21,6 +21,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
         "tensorboard",
         "tensorflow_model_optimization",
     ),
+    "ray": (*_VIDEO, "ray"),
     "export": (*_VIDEO, "absl", "ai_edge_quantizer"),
 }
 

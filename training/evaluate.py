@@ -4,7 +4,8 @@
 
 Each sub-folder of images and each video file in FOLDER is a clip. Its frames are the
 truth; every second one, reduced four times, is the input. Prints luma PSNR and SSIM per
-clip and on average, separately for given and new frames; writes ``results.json`` and
+clip and on average, separately for given and new frames, and how sharp new frames are
+beside given ones; writes ``results.json`` and
 ``figure.png``. The protocol and its traps: docs/evaluation.md.
 """
 
@@ -23,7 +24,11 @@ from training.errors import TrainingError
 from training.evaluation.baselines import BASELINES, Method
 from training.evaluation.clips import DOWNSCALES, load_clip
 from training.evaluation.figure import FigureMaker
-from training.evaluation.models import DEFAULT_NUM_INPUTS, load_model
+from training.evaluation.models import (
+    DEFAULT_NUM_INPUTS,
+    load_model,
+    with_even_sharpness,
+)
 from training.evaluation.peers import PEERS, check_peer
 from training.evaluation.report import (
     Results,
@@ -47,6 +52,7 @@ class Settings:
         peers: Names in the registry of networks that others publish.
         frames: Frames used of each clip, from its beginning; None: all.
         downscale: ``"1"``, ``"2"`` or ``"auto"``: area-shrinking before anything else.
+        even_sharpness: Whether to measure the model with sharpened new frames as well.
     """
 
     clips: str
@@ -56,6 +62,7 @@ class Settings:
     peers: tuple[str, ...] = ()
     frames: int | None = None
     downscale: str = "1"
+    even_sharpness: bool = False
 
 
 def evaluate(settings: Settings, console: Console | None = None) -> Results:
@@ -82,7 +89,10 @@ def evaluate(settings: Settings, console: Console | None = None) -> Results:
         model = load_model(settings.model)
         num_inputs = model.num_inputs
         taken = model.name in methods  # a file may be called trilinear.keras
-        methods[f"{model.name} (model)" if taken else model.name] = model
+        name = f"{model.name} (model)" if taken else model.name
+        methods[name] = model
+        if settings.even_sharpness:
+            methods[f"{name}, sharpened"] = with_even_sharpness(model)
     if not methods:
         raise TrainingError("Nothing to measure: give --model, --baselines or both.")
     out = Path(settings.out)
@@ -154,6 +164,12 @@ _DOWNSCALE = flags.DEFINE_enum(
     "Area-shrink clips by this before they serve as truth; auto: by 2 for video files "
     "of 480 lines and more.",
 )
+_EVEN_SHARPNESS = flags.DEFINE_bool(
+    "even_sharpness",
+    False,
+    "Measure the model a second time, with its new frames sharpened to match the given "
+    "ones.",
+)
 _PEERS = flags.DEFINE_list(
     "peers", [], f"Networks of others to measure, if installed: {', '.join(PEERS)}."
 )
@@ -180,6 +196,7 @@ def _main(arguments: list[str]) -> int:
             peers=tuple(_PEERS.value),
             frames=_FRAMES.value,
             downscale=_DOWNSCALE.value,
+            even_sharpness=_EVEN_SHARPNESS.value,
         )
     )
     return 0

@@ -20,6 +20,10 @@ import numpy as np
 from export.build.trace import INPUT
 
 SIGNATURE = "serving_default"
+#: Least range of a calibrated activation. What is always 0 on the footage, as behind a
+#: layer that has died in training, would get a step so small that XNNPACK refuses the
+#: file: it multiplies by less than 256 from one layer's steps to the next one's.
+LEAST_RANGE = 0.01
 
 
 def dynamic_int8(flatbuffer: bytes, keep: tuple[str, ...] = ()) -> bytes:
@@ -47,6 +51,18 @@ def static_int8(
     return _quantize(flatbuffer, "static_wi8_ai8", operations, keep, samples)
 
 
+def widen(ranges: dict[str, dict[str, np.ndarray]]) -> None:
+    """Gives every calibrated activation a range of at least `LEAST_RANGE`.
+
+    Args:
+        ranges: Name of a tensor -> its "min" and "max"; changed in place.
+    """
+    for values in ranges.values():
+        if "min" in values and np.size(values["max"]) == 1:  # weights have many
+            least = values["min"] + np.float32(LEAST_RANGE)
+            values["max"] = np.maximum(values["max"], least)
+
+
 def _quantize(flatbuffer, recipe_name, operations, keep, calibration) -> bytes:
     # It takes seconds to load and is wanted by few.
     from ai_edge_quantizer import quantizer, recipe
@@ -69,6 +85,7 @@ def _quantize(flatbuffer, recipe_name, operations, keep, calibration) -> bytes:
         warnings.simplefilter("ignore")
         if calibration is not None:
             result = tool.calibrate({SIGNATURE: calibration}, num_threads=2)
+            widen(result)
         quantized = tool.quantize(
             result, enable_progress_bar=False, enable_progress_report=False
         )

@@ -37,11 +37,11 @@ class Command:
 COMMANDS = {
     command.name: command
     for command in (
-        Command("upscale", "make video sharper (x4) and smoother (x2)"),
-        Command("compare", "a picture of two clips side by side, with crops"),
+        Command("upscale", "make video sharper (x4) and smoother (twice the frames)"),
+        Command("compare", "draw two clips side by side, whole and in detail"),
         Command("info", "describe a video or a model"),
         Command("models", "list the models that come with megan"),
-        Command("demo", "render a small clip, upscale it, show the result"),
-        Command("completion", "print a script that completes megan's commands"),
+        Command("demo", "draw a small clip, upscale it and show the result"),
+        Command("completion", "print a script that makes the shell complete commands"),
     )
 }

@@ -8,15 +8,27 @@ from keras_megan.cli import values
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
-    parser.add_argument("first", type=Path, help="video, folder of images or image")
-    parser.add_argument("second", type=Path, help="the same, of any size and rate")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="a .png file")
-    parser.add_argument("--labels", nargs=2, help="names to show (default: file names)")
     parser.add_argument(
-        "--moments", type=values.count, default=3, help="rows of the picture (3)"
+        "first", type=Path, help="a video, a folder of images or an image"
+    )
+    parser.add_argument("second", type=Path, help="another one, of any size and rate")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, help="the .png file to make"
     )
     parser.add_argument(
-        "--overwrite", "--force", action="store_true", help="replace the picture"
+        "--labels", nargs=2, help="the names to show (default: those of the files)"
+    )
+    parser.add_argument(
+        "--moments",
+        type=values.count,
+        default=3,
+        help="how many moments to show, one a row (default: 3)",
+    )
+    parser.add_argument(
+        "--overwrite",
+        "--force",
+        action="store_true",
+        help="replace the picture if it exists",
     )
 
 

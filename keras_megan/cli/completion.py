@@ -15,7 +15,9 @@ SHELLS = ("bash", "zsh", "fish")
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
-    parser.add_argument("shell", choices=SHELLS, help="whose script to print")
+    parser.add_argument(
+        "shell", choices=SHELLS, help="the shell that will read the script"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -8,12 +8,19 @@ from keras_megan.cli import values
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
-    parser.add_argument("-o", "--output", type=Path, required=True, help="a folder")
     parser.add_argument(
-        "--model", default="megan_edge", help="as for upscale (default: %(default)s)"
+        "-o", "--output", type=Path, required=True, help="the folder to make"
     )
     parser.add_argument(
-        "--frames", type=values.count, default=13, help="input frames (13)"
+        "--model",
+        default="megan_edge",
+        help="a preset or a model file (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--frames",
+        type=values.count,
+        default=13,
+        help="how many frames to draw (default: 13)",
     )
 
 

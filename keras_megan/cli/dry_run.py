@@ -9,7 +9,8 @@ from pathlib import Path
 
 from keras_megan.cli.report import Report
 from keras_megan.video.errors import VideoError
-from keras_megan.video.many import Models, Outcome
+from keras_megan.video.many import Outcome
+from keras_megan.video.models.loaded import Models
 from keras_megan.video.progress import clock
 from keras_megan.video.request.estimate import Estimate, estimate
 from keras_megan.video.request.inputs import Clip
@@ -25,8 +26,10 @@ def describe_clips(
         try:
             with _writable(clip.output) as output:
                 job = check_job(clip.source, output, options)
-                engine = models.check(job).engine
-                found = estimate(job, models.runner(job))
+                info, needs_times = job.clip.info, not job.rate.only_half
+                engine = models.find(needs_times).engine
+                runner = models.runner(info.height, info.width, needs_times)
+                found = estimate(job, runner)
         except VideoError as error:
             if len(clips) == 1:
                 raise

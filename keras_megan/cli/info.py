@@ -6,14 +6,14 @@ import argparse
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     parser.add_argument(
-        "subject", help="video, folder of images, preset, .keras or .tflite file"
+        "subject", help="a video, a folder of images, a preset or a model file"
     )
     parser.add_argument(
         "--size",
         default="112x64",
-        help="input size for counting a model's work (default: %(default)s)",
+        help="count a model's work for frames of this size (default: %(default)s)",
     )
-    parser.add_argument("--json", action="store_true", help="as one JSON object")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> None:

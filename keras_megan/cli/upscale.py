@@ -9,10 +9,10 @@ from keras_megan.cli import values
 
 _EXAMPLES = """\
 examples:
-  megan upscale clip.mp4                          makes clip.megan.mp4
+  megan upscale clip.mp4                       makes clip.megan.mp4
+  megan upscale clip.mp4 --preview 3s          makes three seconds to look at
   megan upscale clip.mp4 -o out.mkv --size 1080p --fps 60
-  megan upscale holiday/ *.mov -o results/        each video, one after another
-  megan upscale clip.mp4 --preview 3s             try it; or say what: --dry-run
+  megan upscale holiday/ *.mov -o results/     does one video after another
 """
 
 
@@ -25,41 +25,53 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="videos, folders of them, folders of images, patterns",
+        help='videos, folders of videos or images, or "*.mkv"',
     )
     add(
         "-o",
         "--output",
         metavar="PATH",
-        help="file; PNG folder; folder for several results",
+        help="the file to make, or a folder for the results",
     )
 
     add = parser.add_argument_group("size and rate").add_argument
-    add("--scale", type=values.factor, metavar="N", help="enlargement, 1 to 4 (4)")
+    add(
+        "--scale",
+        type=values.factor,
+        metavar="N",
+        help="enlarge N times, 1 to 4 (default: 4)",
+    )
     add(
         "--size",
         type=values.size,
         metavar="SIZE",
-        help="1920x1080 or 1080p, in place of --scale",
+        help="the size to make instead: 1920x1080 or 1080p",
     )
-    add("--fit", action="store_true", help="--size is a box: keep the shape")
+    add("--fit", action="store_true", help="keep the shape and stay within --size")
     add(
         "--fps",
         type=values.rate,
         metavar="RATE",
-        help="frames per second: 60, 60000/1001",
+        help="frames per second to make: 60 or 60000/1001",
     )
     add(
         "--factor",
         type=values.factor,
         metavar="N",
-        help="frames for each given one (2): 4, 2.5",
+        help="make N times as many frames (default: 2)",
     )
     add(
-        "--no-interpolation", action="store_true", help="given frames only, no new ones"
+        "--no-interpolation",
+        action="store_true",
+        help="enlarge the given frames, make no new ones",
+    )
+    add(
+        "--even-sharpness",
+        action="store_true",
+        help="sharpen new frames to match the given ones",
     )
 
-    add = parser.add_argument_group("which part, which frames").add_argument
+    add = parser.add_argument_group("what to read").add_argument
     add(
         "--start",
         type=values.seconds,
@@ -71,99 +83,125 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--rate",
         type=values.rate,
         metavar="RATE",
-        help="frames per second of image folders (25)",
+        help="frames per second of a folder of images (25)",
     )
     add(
         "--scene-threshold",
         type=values.threshold,
         metavar="N",
-        help="score, 0 to 100, that makes a cut (16)",
+        help="how different a new scene is, 0 to 100 (16)",
     )
     add(
         "--no-scene-detection",
         action="store_true",
-        help="interpolate between all frames",
+        help="make new frames across scene cuts, too",
     )
     add(
         "--deinterlace",
         choices=("auto", "on", "off"),
         default="auto",
         metavar="WHEN",
-        help="make fields whole pictures: auto, on, off",
+        help="auto (default: if the file says so), on or off",
     )
     add(
         "--allow-damaged",
         action="store_true",
-        help="take what is there of a damaged file",
+        help="take what can be read of a damaged file",
     )
 
-    add = parser.add_argument_group("network").add_argument
+    add = parser.add_argument_group("computing").add_argument
     add(
         "--model",
         default="megan_edge",
         metavar="NAME",
-        help="preset, folder, .keras, .tflite (megan_edge)",
+        help="a preset (see megan models) or a model file",
     )
     add(
         "--engine",
         choices=("auto", "litert", "keras"),
         default="auto",
         metavar="NAME",
-        help="what computes: auto, litert, keras",
+        help="compute by litert or keras (default: auto)",
     )
     add(
         "--precision",
-        choices=("int8", "fp32"),
-        default="int8",
+        choices=("auto", "int8", "fp32"),
+        default="auto",
         metavar="NAME",
-        help="of LiteRT: int8, fp32",
+        help="for LiteRT: int8, fp32 or auto (default)",
     )
-    add("--threads", type=values.count, metavar="N", help="CPU threads (all)")
+    add(
+        "--threads",
+        type=values.count,
+        metavar="N",
+        help="use N CPU threads (default: all)",
+    )
+    add(
+        "--ray",
+        nargs="?",
+        const=True,
+        default=False,
+        type=values.address,
+        metavar="HOST:PORT",
+        help="share the work: here, or on a Ray cluster",
+    )
+    add(
+        "--workers",
+        type=values.count,
+        metavar="N",
+        help="share it among N workers (with --ray)",
+    )
     add(
         "--tile",
         type=values.tile,
         default="auto",
         metavar="N",
-        help="largest tile in pixels, 0: none (auto)",
+        help="cut frames into tiles of at most N pixels",
     )
 
     add = parser.add_argument_group("encoding").add_argument
-    add("--codec", metavar="NAME", help="h264 (default), h265, av1, vp9, ffv1, prores")
+    add(
+        "--codec", metavar="NAME", help="h264 (default), h265, av1, vp9, ffv1 or prores"
+    )
     add("--crf", type=int, metavar="N", help="quality: lower is better and larger")
-    add("--preset", metavar="NAME", help="the encoder's: slow, veryfast, ...")
+    add("--preset", metavar="NAME", help="the encoder's speed: veryfast, slow, ...")
     add(
         "--encoder",
         metavar="NAME",
-        help="software (default), nvenc, qsv, amf, videotoolbox",
+        help="in hardware: nvenc, qsv, amf or videotoolbox",
     )
-    add("--pix-fmt", metavar="NAME", help="pixel format, such as yuv444p")
+    add("--pix-fmt", metavar="NAME", help="the pixel format to encode, such as yuv444p")
     add("--no-audio", action="store_true", help="leave the sound out")
 
-    add = parser.add_argument_group("files").add_argument
+    add = parser.add_argument_group("results").add_argument
     add(
-        "--overwrite", "--force", action="store_true", help="replace outputs that exist"
+        "--overwrite", "--force", action="store_true", help="replace results that exist"
     )
     add(
         "--skip-existing",
         action="store_true",
-        help="leave out clips whose output exists",
+        help="leave out clips whose result exists",
     )
-    add("--restart", action="store_true", help="forget earlier, unfinished work")
+    add(
+        "--restart",
+        action="store_true",
+        help="begin anew instead of continuing earlier work",
+    )
 
-    add = parser.add_argument_group("before and while").add_argument
+    add = parser.add_argument_group("trying and watching").add_argument
     add(
         "--dry-run",
         action="store_true",
-        help="say what would be done, how long, how large",
+        help="only say what would be done, time and size",
     )
     add(
         "--preview",
         type=values.positive_seconds,
         metavar="TIME",
-        help="this much only, as clip.preview.megan.mp4",
+        help="make so much only, as clip.preview.megan.mp4",
     )
-    add("--quiet", action="store_true", help="say nothing but failures")
-    add("--json", action="store_true", help="events, one JSON object a line")
+    add("--quiet", action="store_true", help="print failures only")
+    add("--json", action="store_true", help="print events as one JSON object a line")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -176,8 +214,9 @@ def run(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
 
     from keras_megan.cli.report import Report
-    from keras_megan.video.many import Models, upscale_clips
-    from keras_megan.video.models.engines import find_model
+    from keras_megan.video.cluster import open_models
+    from keras_megan.video.many import upscale_clips
+    from keras_megan.video.models.engines import ModelChoice
     from keras_megan.video.request.inputs import find_inputs, place_results
     from keras_megan.video.upscale import UpscaleOptions
 
@@ -186,26 +225,21 @@ def run(arguments: argparse.Namespace) -> int:
     addition = "" if arguments.preview is None else ".preview"
     dry = arguments.dry_run
     clips = place_results(sources, arguments.output, addition, make_folder=not dry)
-    models = Models(
-        lambda needs_times: find_model(
-            arguments.model,
-            arguments.engine,
-            arguments.precision,
-            arguments.threads,
-            needs_times,
-        )
+    choice = ModelChoice(
+        arguments.model, arguments.engine, arguments.precision, arguments.threads
     )
-    models.check_name()
+    choice.find()
     report = Report(len(clips), arguments.json, arguments.quiet)
     if dry:
         from keras_megan.cli.dry_run import describe_clips
 
-        return describe_clips(clips, options, models, report)
+        return describe_clips(clips, options, open_models(choice), report)
     try:
-        for outcome in upscale_clips(
-            clips, options, models, report.reporter, arguments.skip_existing
-        ):
-            report.outcome(outcome)
+        with open_models(choice, arguments.ray, arguments.workers) as models:
+            for outcome in upscale_clips(
+                clips, options, models, report.reporter, arguments.skip_existing
+            ):
+                report.outcome(outcome)
     finally:
         report.close()
     if len(clips) == 1 and report.errors:
@@ -243,7 +277,7 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
         for name in (
             *("tile", "codec", "crf", "rate", "scale", "size", "fit", "fps", "factor"),
             *("encoder", "preset", "pix_fmt", "allow_damaged", "deinterlace"),
-            "restart",
+            *("restart", "even_sharpness"),
         )
     }
     settings |= {

@@ -98,3 +98,14 @@ def count(text: str) -> int:
     raise argparse.ArgumentTypeError(
         f"expected a whole number above 0. Received: '{text}'"
     )
+
+
+def address(text: str) -> str:
+    """Where a cluster of Ray is: host:port, or "auto" for the one this is part of."""
+    host, colon, port = text.rpartition(":")
+    if text == "auto" or (host and colon and port.isdigit()):
+        return text
+    raise argparse.ArgumentTypeError(
+        "expected nothing, for this machine, or HOST:PORT. Inputs go before it. "
+        f"Received: '{text}'"
+    )

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Any, Union
 
+from keras_megan.video.cluster import open_models
 from keras_megan.video.errors import VideoError
-from keras_megan.video.many import Models, Outcome, upscale_clips
-from keras_megan.video.models.engines import DEFAULT_MODEL, Model, find_model
+from keras_megan.video.many import Outcome, upscale_clips
+from keras_megan.video.models.engines import DEFAULT_MODEL, Model, ModelChoice
+from keras_megan.video.models.loaded import Models
 from keras_megan.video.models.runner import Runner
 from keras_megan.video.request.inputs import Clip, find_inputs, place_results
 from keras_megan.video.request.size import Size, parse_size
@@ -54,8 +56,8 @@ class _Caller:
         self._total, self._done = total, done
         self._tell()
 
-    def advance(self) -> None:
-        self._done += 1
+    def advance(self, count: int = 1) -> None:
+        self._done += count
         self._tell()
 
     def note(self, line: str) -> None:
@@ -77,9 +79,12 @@ def upscale(
     fps: Number | None = None,
     factor: Number | None = None,
     interpolation: bool = True,
+    even_sharpness: bool = False,
     engine: str = "auto",
-    precision: str = "int8",
+    precision: str = "auto",
     threads: int | None = None,
+    ray: str | bool = False,
+    workers: int | None = None,
     tile: int | str = "auto",
     codec: str | None = None,
     crf: int | None = None,
@@ -113,9 +118,13 @@ def upscale(
         fps: Frames per second of the result, such as 60 or "60000/1001".
         factor: Frames of the result for each given one, such as 4 or 2.5.
         interpolation: `False` keeps the given frames alone.
+        even_sharpness: Sharpen new frames to match the given ones beside them.
         engine: "auto", "litert" or "keras"; see `find_model`.
-        precision: "int8" or "fp32", on LiteRT.
+        precision: "auto", "int8" or "fp32", on LiteRT; see `find_model`.
         threads: CPU threads of the network; all if not given.
+        ray: `True`: on several processes of this machine, by Ray; an address such as
+            "10.0.0.1:6379": on the machines of a cluster. `model` must be a name then.
+        workers: How many, with `ray`; as many as fit if not given.
         tile: "auto", the largest tile in input pixels, or 0 for whole frames.
         codec, crf, preset, encoder, pix_fmt: How to encode; `None` for the usual.
         audio: Whether sound is kept.
@@ -160,6 +169,7 @@ def upscale(
         fit=fit,
         fps=_fraction(fps),
         factor=_fraction(factor),
+        even_sharpness=even_sharpness,
         audio=audio,
         encoder=encoder,
         preset=preset,
@@ -173,15 +183,23 @@ def upscale(
     sources = find_inputs([str(name) for name in names])
     single = sources == [Path(names[0])] if len(names) == 1 else False
     clips = place_results(sources, None if output is None else str(output))
-    outcomes = list(
-        upscale_clips(
-            clips,
-            options,
-            Models(_finder(model, engine, precision, threads)),
-            lambda clip: _Caller(clip, progress),
-            skip_existing,
+    if isinstance(model, str | PathLike):
+        choice = ModelChoice(str(model), engine, precision, threads)
+        loaded = open_models(choice, ray, workers)
+    elif ray is not False:
+        raise VideoError("With ray, give the model by its name or file.")
+    else:
+        loaded = Models(lambda needs_times: _given(model))
+    with loaded as models:
+        outcomes = list(
+            upscale_clips(
+                clips,
+                options,
+                models,
+                lambda clip: _Caller(clip, progress),
+                skip_existing,
+            )
         )
-    )
     if not single:
         return outcomes
     (outcome,) = outcomes
@@ -190,20 +208,17 @@ def upscale(
     return outcome.summary or Summary()
 
 
-def _finder(model, engine: str, precision: str, threads: int | None):
-    if isinstance(model, str | PathLike):
-        return lambda needs_times: find_model(
-            str(model), engine, precision, threads, needs_times
-        )
+def _given(model: Any) -> Model:
+    """What runs a model that is there already."""
     if hasattr(model, "frames_in"):
-        return lambda needs_times: Model(model.name, "runner", lambda: model)
+        return Model(model.name, "runner", lambda: model)
 
     def load():
         from keras_megan.video.models.runner import KerasRunner
 
         return KerasRunner(model)
 
-    return lambda needs_times: Model(model.name, "keras", load)
+    return Model(model.name, "keras", load)
 
 
 def _fraction(value: Number | None) -> Fraction | None:

@@ -7,23 +7,18 @@ opened once.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from keras_megan.interrupts import check_interrupts
 from keras_megan.video.errors import VideoError, writing
-from keras_megan.video.models.engines import Model
+from keras_megan.video.models.loaded import Models
 from keras_megan.video.request.inputs import Clip
 from keras_megan.video.upscale import (
-    Job,
     Reporter,
     Summary,
     UpscaleOptions,
     check_job,
     run_job,
 )
-
-#: Whether new frames have to lie elsewhere than half-way -> what computes them.
-FindModel = Callable[[bool], Model]
 
 
 @dataclass(frozen=True)
@@ -41,33 +36,6 @@ class Outcome:
     summary: Summary | None = None
     error: str = ""
     skipped: bool = False
-
-
-class Models:
-    """Loads what computes when it is first needed, and keeps it for other clips."""
-
-    def __init__(self, find: FindModel):
-        self._find = find
-        self._loaded: dict[str, Any] = {}
-
-    def check_name(self) -> None:
-        """Raises `VideoError` if there is no such model at all."""
-        self._find(False)
-
-    def check(self, job: Job) -> Model:
-        """Finds the model for a job without loading it."""
-        return self._find(not job.rate.only_half)
-
-    def runner(self, job: Job):
-        """The `Runner` for a job."""
-        model = self.check(job)
-        if model.engine not in self._loaded:
-            self._loaded[model.engine] = model.load()
-        runner = self._loaded[model.engine]
-        if hasattr(runner, "for_size"):  # several files, each for a size of its own
-            info = job.clip.info
-            return runner.for_size(info.height, info.width)
-        return runner
 
 
 def upscale_clips(
@@ -94,9 +62,11 @@ def upscale_clips(
                 yield Outcome(clip, skipped=True)
                 continue
             job = check_job(clip.source, clip.output, options)
-            models.check(job)
+            needs_times = not job.rate.only_half
+            models.find(needs_times)
             reporter = new_reporter(clip)
-            runner = models.runner(job)
+            info = job.clip.info
+            runner = models.runner(info.height, info.width, needs_times)
             check_interrupts()
             summary = run_job(job, runner, reporter)
         except VideoError as error:

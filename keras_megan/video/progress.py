@@ -52,11 +52,12 @@ class LineReporter:
         self._total, self._done, self._already = total, done, done
         self._began = self._shown = time.monotonic()
 
-    def advance(self) -> None:
+    def advance(self, count: int = 1) -> None:
         with self._lock:
-            self._done += 1
+            before = self._done - self._already
+            self._done += count
             now = time.monotonic()
-            first = self._done - self._already == _FIRST_FRAMES
+            first = before < _FIRST_FRAMES <= before + count
             if first or now - self._shown >= self.every:
                 self._shown = now
                 self.show(self._done, self._total, *self._speed(now))
@@ -161,12 +162,12 @@ class BarReporter(LineReporter):
             "", total=total, completed=done, speed="compiling the network"
         )
 
-    def advance(self) -> None:
+    def advance(self, count: int = 1) -> None:
         with self._lock:
-            self._done += 1
+            self._done += count
             rate, left = self._speed(time.monotonic())
             speed = f"{rate:.2f} frames/s, {clock(left)} left"
-            self._progress.update(self._task, advance=1, speed=speed)
+            self._progress.update(self._task, advance=count, speed=speed)
 
     def say(self, line: str) -> None:
         self._progress.console.print(line, markup=False, highlight=False)

@@ -15,7 +15,6 @@ what is missing. The output appears by a rename when all of it is on the disk.
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
@@ -25,20 +24,21 @@ from typing import Protocol
 import numpy as np
 
 from keras_megan.interrupts import check_interrupts
+from keras_megan.video.cluster.crew import CrewRunner
+from keras_megan.video.cluster.drive import run_on_crew
 from keras_megan.video.errors import VideoError, writing
 from keras_megan.video.io.assemble import Beside, assemble_images
 from keras_megan.video.io.losses import picture_losses
 from keras_megan.video.io.probe import VideoInfo
 from keras_megan.video.io.segments import ImageEncoder, SegmentWriter, VideoEncoder
 from keras_megan.video.io.trial import find_ways
+from keras_megan.video.jobs.compute import Retouch, predict
 from keras_megan.video.jobs.finish import join, put_in_place
 from keras_megan.video.jobs.job import Job, UpscaleOptions, check_job
 from keras_megan.video.jobs.journal import Journal, open_journal
 from keras_megan.video.jobs.pipeline import BackgroundWriter, prefetched
-from keras_megan.video.jobs.schedule import Plan
-from keras_megan.video.models.runner import Runner, takes_times
-from keras_megan.video.request.rate import HALF
-from keras_megan.video.request.size import resizer
+from keras_megan.video.jobs.schedule import Plan, Shot
+from keras_megan.video.models.runner import Runner
 from keras_megan.video.tiles import TiledRunner, choose_tile, fit_tile
 
 __all__ = [
@@ -91,8 +91,8 @@ class Reporter(Protocol):
     def begin(self, total: int, done: int) -> None:
         """`total` output frames are expected, `done` are finished already."""
 
-    def advance(self) -> None:
-        """One more output frame is written. Called from the writer thread."""
+    def advance(self, count: int = 1) -> None:
+        """So many more output frames are written. Called from the writer thread."""
 
     def note(self, line: str) -> None:
         """Something the user should know."""
@@ -100,7 +100,7 @@ class Reporter(Protocol):
 
 class _Silent:
     def begin(self, total: int, done: int) -> None: ...
-    def advance(self) -> None: ...
+    def advance(self, count: int = 1) -> None: ...
     def note(self, line: str) -> None: ...
 
 
@@ -169,7 +169,7 @@ def run_job(job: Job, runner: Runner, reporter: Reporter | None = None) -> Summa
             new_encoder = partial(VideoEncoder, info=info, codec=codec, crf=options.crf)
         with writing(output):
             beside = _try_output(job, new_encoder, journal, (height, width), reporter)
-        upscaler = _prepare(runner, info, options, journal)
+        _choose_tile(runner, info, options, journal)
         summary.tile = journal.facts["tile"]
         writer = SegmentWriter(journal, suffix, new_encoder, reporter.advance)
         reporter.begin(job.expected_frames()[1], journal.frames_done)
@@ -180,9 +180,17 @@ def run_job(job: Job, runner: Runner, reporter: Reporter | None = None) -> Summa
             job.rate,
         )
         time_base = job.rate.clock(info.time_base)
+        retouch = Retouch(width, height, options.even_sharpness)
         try:
             with writing(output):
-                _run(plan, upscaler, writer, time_base, resizer(width, height), summary)
+                if isinstance(runner, CrewRunner):
+                    size = (width, height)
+                    run_on_crew(job, runner, journal, plan, size, reporter, summary)
+                else:
+                    tile = journal.facts["tile"]
+                    upscaler = TiledRunner(runner, info.height, info.width, tile)
+                    _run(plan, upscaler, writer, time_base, retouch, summary)
+                _check_complete(plan, journal)
                 _finish(job, journal, plan, time_base, suffix, beside, reporter)
         except BaseException:
             writer.abandon()
@@ -247,16 +255,17 @@ def _run(
     upscaler: TiledRunner,
     writer: SegmentWriter,
     time_base: Fraction,
-    resize: Callable[[np.ndarray], np.ndarray],
+    retouch: Retouch,
     summary: Summary,
 ) -> None:
     """Drives the three stages until the last segment is recorded."""
     journal = writer.journal
     depth = 2 * upscaler.runner.frames_out
 
-    def write(item: tuple[int, int, np.ndarray]) -> None:
-        index, tick, image = item
-        writer.write(index, tick, resize(image))
+    def write(item: tuple[int, Shot, list[np.ndarray]]) -> None:
+        index, shot, predictions = item
+        tick = plan.tick(shot.moment, time_base)
+        writer.write(index, tick, retouch(shot, predictions))
 
     with (
         prefetched(plan.tasks(), depth=2) as tasks,
@@ -268,35 +277,23 @@ def _run(
             if journal.has_frames(range(first, first + len(task.shots))):
                 continue
             before = time.monotonic()
-            frames = np.stack([item.image for item in task.window.items])
-            results = [upscaler(frames, _times(each, upscaler)) for each in task.times]
+            predictions = predict(task, upscaler)
             summary.model_seconds += time.monotonic() - before
             for index, shot in enumerate(task.shots, first):
-                tick = plan.tick(shot.moment, time_base)
-                background.put((index, tick, results[shot.call][shot.position]))
-            del results
+                background.put((index, shot, predictions))
+            del predictions
     writer.finish()
+
+
+def _check_complete(plan: Plan, journal: Journal) -> None:
+    """Raises `VideoError` unless all frames of the plan are in finished segments."""
     if plan.frames == 0:
         raise VideoError("There is no frame between --start and --end.")
-    found = writer.journal.frames_done
-    if found != plan.outputs:
+    if journal.frames_done != plan.outputs:
         raise VideoError(
-            f"{found} frames were written instead of {plan.outputs}; the input "
-            "changed while it was being read. Run the command again."
+            f"{journal.frames_done} frames were written instead of {plan.outputs}; the "
+            "input changed while it was being read. Run the command again."
         )
-
-
-def _times(times: tuple[Fraction, ...], upscaler: TiledRunner) -> np.ndarray | None:
-    """The times of one call as the network takes them; `None` for half-way."""
-    if all(time == HALF for time in times):
-        return None
-    if not takes_times(upscaler.runner):
-        raise VideoError(
-            f"The model '{upscaler.runner.name}' makes new frames half-way between two "
-            "given ones only, and this clip's frame rate varies. Leave out --fps, or "
-            "choose a model that takes times (megan models)."
-        )
-    return np.array(times, np.float32)
 
 
 def _finish(
@@ -323,17 +320,21 @@ def _finish(
     put_in_place(made, job.output, job.options.force, journal.folder / "replaced")
 
 
-def _prepare(
+def _choose_tile(
     runner: Runner, info: VideoInfo, options: UpscaleOptions, journal: Journal
-) -> TiledRunner:
-    """The runner for this clip, with the tile that is used for all of the job."""
+) -> None:
+    """Chooses the tile that is used for all of the job, continued runs included."""
     height, width = info.height, info.width
+    if "tile" in journal.facts:
+        return
     try:
-        if "tile" not in journal.facts:
+        if isinstance(runner, CrewRunner):
+            tile = runner.choose_tile(options.tile)
+        else:
             tile = options.tile
-            if tile == "auto":
+            if isinstance(tile, str):
                 tile = choose_tile(runner, height, width)
-            journal.remember(tile=fit_tile(runner, height, width, tile))
-        return TiledRunner(runner, height, width, journal.facts["tile"])
+            tile = fit_tile(runner, height, width, tile)
+        journal.remember(tile=tile)
     except ValueError as error:
         raise VideoError(str(error)) from error

@@ -158,7 +158,7 @@ def test_the_one_call_does_what_the_command_does(folder, tmp_path):
         (("--preset", "warp"), "has no preset 'warp'"),
         (("--pix-fmt", "rgb1"), "has no pixel format"),
         (("--encoder", "abacus"), "Unknown encoder"),
-        (("--engine", "litert"), "carries no int8 files"),
+        (("--engine", "litert"), "carries no files"),
         (("--fps", "60"), "half-way between two given ones"),
     ],
 )

@@ -81,7 +81,7 @@ def test_upscale_help_is_one_screen_with_groups(capsys):
     assert ended.value.code == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) <= 62 and max(map(len, lines)) <= 80
-    for group in ("size and rate:", "network:", "encoding:", "files:", "examples:"):
+    for group in ("size and rate:", "computing:", "encoding:", "results:", "examples:"):
         assert group in lines
 
 

@@ -16,6 +16,7 @@ from export.build.flatbuffer import summary
 from export.build.footage import load_footage
 from export.build.make import Workshop
 from export.build.precisions import PRECISIONS
+from export.build.quantize import LEAST_RANGE, widen
 from export.build.settings import PRECISION_NAMES, Settings, variants
 from export.build.subjects import load_subject
 from export.errors import ExportError
@@ -229,6 +230,47 @@ def test_an_image_network_is_exported_too(tmp_path):
         output = run_on_cpu(out / f"mobilenet_32x32_cpu_{precision}.tflite", [images])
         expected = network.predict_on_batch(images)
         np.testing.assert_allclose(output[0], expected, atol=5e-3)
+
+
+def test_int8_of_a_layer_that_is_always_0_is_a_file_that_runs(tmp_path):
+    # A convolution that has died in training: XNNPACK refuses steps of 1e-12.
+    inputs = keras.Input((32, 32, 3))
+    bias = keras.initializers.Constant(-100.0)
+    dead = keras.layers.Conv2D(4, 3, activation="relu", bias_initializer=bias)(inputs)
+    alive = keras.layers.Conv2D(4, 3)(inputs)
+    behind = keras.layers.Conv2D(4, 1)(dead)
+    network = keras.Model(inputs, keras.layers.Add()([behind, alive]))
+    path = tmp_path / "dead.keras"
+    network.save(path)
+    wanted = Settings(
+        str(path),
+        tmp_path / "out",
+        height=32,
+        width=32,
+        formats=("tflite",),
+        precisions=("int8",),
+        targets=("cpu",),
+        calibration="demo",
+        windows=1,
+    )
+    program.export(wanted, Console(quiet=True))
+    images = np.random.default_rng(0).uniform(size=(1, 32, 32, 3)).astype("float32")
+    (output,) = run_on_cpu(tmp_path / "out" / "dead_32x32_cpu_int8.tflite", [images])
+    expected = network.predict_on_batch(images)
+    error = np.sqrt(np.square(output - expected).mean())
+    assert error < 0.1 * np.sqrt(np.square(expected).mean())
+
+
+def test_ranges_are_widened_up_to_the_least_one():
+    ranges = {
+        "dead": {"min": np.zeros((1, 1), np.float32), "max": np.zeros((1, 1))},
+        "alive": {"min": np.float32([-1]), "max": np.float32([2])},
+        "weights": {"min": np.zeros(3, np.float32), "max": np.zeros(3)},
+        "no range": {},
+    }
+    widen(ranges)
+    assert ranges["dead"]["max"] == pytest.approx(LEAST_RANGE)
+    assert ranges["alive"]["max"] == 2 and not ranges["weights"]["max"].any()
 
 
 def test_a_size_that_an_image_network_cannot_take_is_refused(tmp_path):

@@ -1,5 +1,6 @@
 """A preset's files for CPUs: made, proven, chosen, and run without Keras."""
 
+import hashlib
 import io
 import json
 import shutil
@@ -81,6 +82,22 @@ def test_what_verified_is_listed_with_its_checksum(preset):
     assert all(abs(file.psnr - file.keras_psnr) < 0.3 for file in files)
 
 
+def test_a_file_of_another_size_is_added_to_those_that_are_there(preset, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(preset, copy)
+    (before,) = read_listing(copy)
+    sizes = ((WIDTH + 4, HEIGHT),)
+    for add, expected in ((True, [WIDTH, WIDTH + 4]), (False, [WIDTH + 4])):
+        wish = Wish(str(copy), sizes, ("fp32",), windows=1, add=add)
+        assert make_engines(wish, Console(file=io.StringIO())) == 0
+        files = read_listing(copy)
+        assert [file.width for file in files] == expected
+        assert (before in files) == add
+        for file in files:
+            digest = hashlib.sha256((copy / file.file).read_bytes()).hexdigest()
+            assert digest == file.sha256
+
+
 def test_tiles_on_several_threads_equal_keras_on_the_same_tiles(preset, network):
     files = find_files(str(preset), "fp32")
     files.threads = 2
@@ -126,6 +143,8 @@ def test_engines_are_chosen_and_say_why_not(preset, monkeypatch):
     monkeypatch.setattr(engines, "has_gpu", lambda: False)
     fp32 = {"precision": "fp32"}
     assert find_model(preset, **fp32).engine == "litert"
+    assert find_model(preset).engine == "litert"  # it has no int8 files, but these
+    assert find_model(preset, precision="int8").engine == "keras"
     assert find_model(preset, needs_times=True, **fp32).engine == "keras"
     assert find_model(preset, "keras", **fp32).engine == "keras"
     monkeypatch.setattr(engines, "has_gpu", lambda: True)
@@ -134,7 +153,7 @@ def test_engines_are_chosen_and_say_why_not(preset, monkeypatch):
     timed = {"engine": "litert", "needs_times": True, **fp32}
     for asked, words in (
         (timed, "half-way between two given"),
-        ({"engine": "litert"}, "carries no int8 files"),
+        ({"engine": "litert", "precision": "int8"}, "carries no int8 files"),
         ({"engine": "abacus"}, "Unknown engine"),
         ({"precision": "int4"}, "Unknown precision"),
     ):
@@ -160,7 +179,7 @@ def test_files_of_other_weights_are_not_used_and_damaged_ones_are_refused(
     (copy / "config.json").write_text(json.dumps(config))
     assert read_listing(copy) == () and find_files(str(copy), "fp32") is None
     assert find_model(copy).engine == "keras"
-    with pytest.raises(VideoError, match="carries no int8 files"):
+    with pytest.raises(VideoError, match="carries no files for LiteRT"):
         find_model(copy, "litert")
     (copy / "litert.json").write_text("{}")
     with pytest.raises(VideoError, match="it is damaged. Make it again"):

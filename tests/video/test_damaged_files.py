@@ -38,6 +38,13 @@ def whole(tmp_path_factory):
         options={"b": "4000000"},
         time_base=Fraction(1, 25),  # this container counts frames
     )
+    files["clip.wmv"] = write_clip(
+        folder / "clip.wmv",
+        images,
+        codec="wmv2",
+        options={"b": "2000000"},
+        time_base=Fraction(1, 1000),  # this container counts milliseconds
+    )
     files["clip.webm"] = write_clip(
         folder / "clip.webm",
         images,
@@ -52,7 +59,7 @@ def decoded(path):
 
 
 NAMES = ["clip.mp4", "clip.mkv", "clip.ts", "clip.mov", "fast.mp4", "sound.mkv"]
-NAMES += ["clip.avi", "clip.webm"]
+NAMES += ["clip.avi", "clip.webm", "clip.wmv"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -63,6 +70,17 @@ def test_whole_files_are_read_whole(whole, name):
     assert len(frames) == COUNT
     spans = sum(frame.duration for frame in frames)
     assert float(spans) == pytest.approx(COUNT / 25, abs=0.005)
+
+
+@pytest.mark.parametrize("start", [0.3, 0.6])
+def test_a_packet_of_wmv_that_lost_its_mark_is_no_silent_gap(whole, start, tmp_path):
+    data = bytearray(whole["clip.wmv"].read_bytes())
+    begin = int(len(data) * start)
+    data[begin : begin + 4000] = bytes(4000)
+    path = tmp_path / "clip.wmv"
+    path.write_bytes(bytes(data))
+    with pytest.raises(VideoError, match="damaged or cut short"):
+        open_clip(path)
 
 
 @pytest.mark.parametrize("share", [0.15, 0.5, 0.85])

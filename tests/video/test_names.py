@@ -10,7 +10,13 @@ import pytest
 from keras_megan.video.errors import VideoError
 from keras_megan.video.io.read import open_clip
 from keras_megan.video.upscale import UpscaleOptions, upscale
-from tests.video.clips import PlainRunner, picture, read_images, write_clip
+from tests.video.clips import (
+    PlainRunner,
+    picture,
+    read_images,
+    read_times,
+    write_clip,
+)
 
 
 @pytest.mark.parametrize("name", ["a:b.mp4", "file:x.mp4", "100%d.mp4", "-x.mp4"])
@@ -142,3 +148,16 @@ def test_tags_that_are_no_text_do_not_end_the_job(tmp_path):
     path.write_bytes(data.replace(b"AAAA" * 4, b"\xff\xfe\x80\x81" * 4))
     upscale(path, tmp_path / "out.mp4", PlainRunner())
     assert len(read_images(tmp_path / "out.mp4")) == 7
+
+
+def test_a_folder_of_images_becomes_a_video(tmp_path):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for index in range(6):
+        cv2.imwrite(str(folder / f"{index}.png"), picture(index)[..., ::-1])
+    output = tmp_path / "out.mp4"
+    options = UpscaleOptions(rate=Fraction(10))
+    summary = upscale(folder, output, PlainRunner(), options)
+    assert (summary.frames_out, summary.notes) == (11, [])
+    assert read_times(output) == [Fraction(k, 20) for k in range(11)]
+    assert np.abs(np.int16(read_images(output)[0][::4, ::4]) - picture(0)).mean() < 4

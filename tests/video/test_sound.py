@@ -6,6 +6,8 @@ import av
 import numpy as np
 import pytest
 
+from benchmarks.containers import heard as seconds_heard
+from benchmarks.containers import make
 from keras_megan.video.io import assemble, tracks, trial
 from keras_megan.video.upscale import UpscaleOptions, upscale
 from tests.video.clips import PlainRunner, picture, read_images, write_clip
@@ -298,3 +300,11 @@ def test_what_pictures_lose_is_said(tmp_path, pixel_format, words):
     )
     summary = upscale(source, tmp_path / "out.mp4", PlainRunner())
     assert (words in " ".join(summary.notes)) if words else not summary.notes
+
+
+def test_the_last_packet_is_kept_where_packets_do_not_say_how_long_they_are(tmp_path):
+    # Matroska keeps no durations of ALAC's packets, and MP4 ended before the last.
+    source = make(tmp_path / "in.mkv", "mpeg4", [("alac", 11025, "mono")])
+    upscale(source, tmp_path / "out.m4v", PlainRunner())
+    (before,), (after,) = map(seconds_heard, (source, tmp_path / "out.m4v"))
+    assert before > 0.45 and after == pytest.approx(before, abs=0.01)

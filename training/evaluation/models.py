@@ -9,12 +9,26 @@ them).
 
 import numpy as np
 
+from keras_megan.imaging.sharpness import evened
 from keras_megan.video.models.runner import Runner, load_runner
 from keras_megan.video.tiles import TiledRunner, choose_tile
 from training.errors import TrainingError
-from training.evaluation.baselines import SCALE
+from training.evaluation.baselines import SCALE, Method
 
 DEFAULT_NUM_INPUTS = 4
+
+
+def with_even_sharpness(method: Method) -> Method:
+    """The method with its new frames sharpened, as `--even-sharpness` of the tool."""
+
+    def sharpened(frames: np.ndarray) -> np.ndarray:
+        made = np.asarray(method(frames))
+        result = made.copy()
+        for position in range(1, len(made), 2):
+            result[position] = evened(made, position)
+        return result
+
+    return sharpened
 
 
 class ModelMethod:

@@ -38,13 +38,15 @@ def summarize(results: Results) -> tuple[dict[str, dict[str, Summary]], dict]:
 def make_table(results: Results) -> Table:
     """The results as a table: a block per clip, one for their mean.
 
-    The best number of each block's column is bold.
+    The best number of each block's column is bold. The last column is the sharpness of
+    new frames over that of given ones.
     """
     clips, means = summarize(results)
     table = Table(title="PSNR (dB) / SSIM on luma", title_justify="left")
     table.add_column("method", overflow="fold")
     for group in FRAME_GROUPS:
         table.add_column(f"{group} frames", justify="right", no_wrap=True)
+    table.add_column("sharpness", justify="right", no_wrap=True)
     blocks = [*clips.items()]
     if len(blocks) > 1:
         blocks.append(("mean", means))
@@ -52,6 +54,8 @@ def make_table(results: Results) -> Table:
         table.add_row(f"[italic]{escape(label)}[/italic]")
         for name, summary in summaries.items():
             cells = [_cell(summary, group, summaries) for group in FRAME_GROUPS]
+            even = summary.evenness
+            cells.append("" if even is None else f"{even:.2f}")
             table.add_row(f"  {escape(name)}", *cells)
         table.add_section()
     return table

@@ -1,9 +1,9 @@
 """Measures methods on a clip, frame by frame, and averages as published.
 
 In: a clip and methods, each a function (T, H, W, 3) -> (2T-1, 4H, 4W, 3). Out: luma
-PSNR and SSIM of every frame, marked "given" (its reduced version was an input) or "new"
-(invented between two inputs). The mean of both hides the difference that matters most:
-a method may be good at detail and bad at motion.
+PSNR, SSIM and sharpness of every frame, marked "given" (its reduced version was an
+input) or "new" (invented between two inputs). The mean of both hides the difference
+that matters most: a method may be good at detail and bad at motion.
 
 Frames are averaged within a clip, then clips with equal weight.
 """
@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from keras_megan.imaging.sharpness import sharpness
 from keras_megan.metrics import PSNR_CAP, luma_psnr_ssim
 from training.errors import TrainingError
 from training.evaluation.baselines import SCALE, Method
@@ -29,12 +30,14 @@ class FrameScore:
         given: Whether its reduced version was an input.
         psnr: Luma PSNR in dB, at most 100.
         ssim: Luma SSIM.
+        sharpness: Variance of the prediction's Laplacian.
     """
 
     frame: int
     given: bool
     psnr: float
     ssim: float
+    sharpness: float = 0.0
 
 
 #: What a table tells apart: name -> which frames.
@@ -52,10 +55,13 @@ class Summary:
     Attributes:
         psnr: Group of frames (``"all"``, ``"given"``, ``"new"``) -> dB.
         ssim: Group of frames -> SSIM.
+        evenness: Sharpness of new frames over that of given ones; `None` where given
+            frames have none. Below 1 fine detail pulses at the input's rate.
     """
 
     psnr: dict[str, float]
     ssim: dict[str, float]
+    evenness: float | None = None
 
     @classmethod
     def of_frames(cls, scores: Iterable[FrameScore]) -> "Summary":
@@ -65,23 +71,27 @@ class Summary:
             name: [score for score in scores if belongs(score)]
             for name, belongs in FRAME_GROUPS.items()
         }
+        sharp = {n: np.mean([s.sharpness for s in g]) for n, g in groups.items()}
         return cls(
             psnr={n: float(np.mean([s.psnr for s in g])) for n, g in groups.items()},
             ssim={n: float(np.mean([s.ssim for s in g])) for n, g in groups.items()},
+            evenness=float(sharp["new"] / sharp["given"]) if sharp["given"] else None,
         )
 
     @classmethod
     def of_clips(cls, summaries: Iterable["Summary"]) -> "Summary":
         """Means over clips, each with the same weight."""
         summaries = list(summaries)
+        known = [s.evenness for s in summaries if s.evenness is not None]
         return cls(
+            evenness=float(np.mean(known)) if known else None,
             **{
                 measure: {
                     name: float(np.mean([getattr(s, measure)[name] for s in summaries]))
                     for name in FRAME_GROUPS
                 }
                 for measure in ("psnr", "ssim")
-            }
+            },
         )
 
     def as_dict(self) -> dict:
@@ -131,10 +141,14 @@ def score_clip(
                 observe(name, window, prediction)
             new = window.first_scored - window.start
             values = luma_psnr_ssim(truth[new:], prediction[new:])
-            for frame, psnr, ssim in zip(window.scored, *values, strict=True):
+            sharp = map(sharpness, prediction[new:])
+            for frame, psnr, ssim, detail in zip(
+                window.scored, *values, sharp, strict=True
+            ):
                 capped = min(float(psnr), PSNR_CAP)
+                given = window.is_given(frame)
                 scores[name].append(
-                    FrameScore(frame, window.is_given(frame), capped, float(ssim))
+                    FrameScore(frame, given, capped, float(ssim), detail)
                 )
         if after_window is not None:
             after_window()

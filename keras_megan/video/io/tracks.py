@@ -115,6 +115,9 @@ class Copy:
                 time = self._end
             else:
                 time = self._last + base
+        if not packet.duration and self._last is not None:
+            # MP4 would end before the last packet: as long as the one before it.
+            packet.duration = round((time - self._last) / base)
         self._last, self._end = time, time + max(packet.duration or 0, 1) * base
         packet.dts = round(time / base)
         packet.pts = packet.dts + ahead

@@ -44,7 +44,7 @@ REFUSED = (av.error.FFmpegError, ValueError, OSError)
 def find_ways(
     new_encoder: Callable[[Path], VideoEncoder],
     picture: np.ndarray,
-    beside: Beside,
+    beside: Beside | None,
     folder: Path,
     suffix: str,
     note: Callable[[str], None],
@@ -56,6 +56,7 @@ def find_ways(
         new_encoder: Makes the job's encoder, given a path.
         picture: A picture of the size and type of the job's frames.
         beside: The input and the part of it that is used; its ways are ignored.
+            `None` for a folder of images, which holds nothing but pictures.
         folder: Where files may be made for a moment.
         suffix: Ending of the output.
         note: Called with each line the user should read.
@@ -67,22 +68,15 @@ def find_ways(
     Raises:
         VideoError: If not even the pictures can be written.
     """
-    with reading(beside.source), open_input(beside.source) as source:
-        main = main_video_stream(source, beside.source).index
-        streams = [s for s in source.streams if s.index != main]
-        # The text track in which QuickTime keeps chapters: they are copied otherwise.
-        chapters = bool(source.chapters())
-        facts = [
-            (s.type, codec_name(s), describe_lost(s), ways_for(s, suffix))
-            for s in streams
-            if not (chapters and s.type == "data" and "timecode" not in s.metadata)
-        ]
+    facts = [] if beside is None else _streams_beside(beside.source, suffix)
     sample, made = folder / f"trial{suffix}", folder / f"trial_joined{suffix}"
     kept: list[Way] = []
     try:
         pieces = [(sample, _encode_sample(new_encoder(sample), picture))]
 
         def refusal(ways: list[Way]) -> str:
+            if beside is None:
+                return ""
             tried = replace(beside, ways=ways, end=None, limit=_PACKETS)
             try:
                 assemble_video(pieces, Fraction(1, 50), _PICTURES, made, tried)
@@ -112,6 +106,20 @@ def find_ways(
         remove(sample)
         remove(made)
     return kept
+
+
+def _streams_beside(path: Path, suffix: str) -> list[tuple[str, str, str, list[Way]]]:
+    """Type, codec, description and ways of each stream that is not the pictures."""
+    with reading(path), open_input(path) as source:
+        main = main_video_stream(source, path).index
+        streams = [s for s in source.streams if s.index != main]
+        # The text track in which QuickTime keeps chapters: they are copied otherwise.
+        chapters = bool(source.chapters())
+        return [
+            (s.type, codec_name(s), describe_lost(s), ways_for(s, suffix))
+            for s in streams
+            if not (chapters and s.type == "data" and "timecode" not in s.metadata)
+        ]
 
 
 def _encode_sample(encoder: VideoEncoder, picture: np.ndarray) -> Segment:

@@ -290,6 +290,44 @@ def _colour_table(flags: int) -> int:
     return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
 
 
+# === ASF (WMV): a header, then packets of one size, each with a mark ===
+
+_ASF = bytes.fromhex("b2758e66cf11a6d900aa0062ce6c")  # how two of its names end
+_ASF_HEADER, _ASF_DATA = b"\x30\x26" + _ASF, b"\x36\x26" + _ASF
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_ASF_PACKET_SIZE = 92  # where it stands in the properties
+_ASF_DATA_HEAD = 50
+_ASF_MARK = b"\x82\x00\x00"
+
+
+@walks("asf", "asf_o")
+def _asf(file: BinaryIO, size: int) -> Structure:
+    if file.read(16) != _ASF_HEADER:
+        return Structure.BROKEN
+    length = int.from_bytes(file.read(8), "little")
+    if not 30 <= length <= size:
+        return Structure.CUT
+    header = file.read(length - 24)
+    place = header.find(_ASF_PROPERTIES)
+    field = header[place + _ASF_PACKET_SIZE :][:4]
+    packet = int.from_bytes(field, "little") if place >= 0 else 0
+    data = file.read(_ASF_DATA_HEAD)
+    if data[:16] != _ASF_DATA or not 100 <= packet <= 2**20:
+        return Structure.BROKEN
+    declared = int.from_bytes(data[16:24], "little")
+    count = int.from_bytes(data[40:48], "little")
+    if not count or declared != _ASF_DATA_HEAD + count * packet:
+        return Structure.UNKNOWN  # written as a broadcast
+    if length + declared > size:
+        return Structure.CUT
+    for number in range(count):
+        file.seek(length + _ASF_DATA_HEAD + number * packet)
+        if file.read(3) != _ASF_MARK:
+            # Some writers leave the marks out, but not here and there.
+            return Structure.BROKEN if number else Structure.UNKNOWN
+    return Structure.WHOLE
+
+
 # === Formats with a mark at their end ===
 
 

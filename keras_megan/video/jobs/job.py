@@ -39,6 +39,7 @@ class UpscaleOptions:
             `None`: as large as the network makes it.
         fps, factor: When output frames appear; see `request.rate`. `None`: twice as
             many as the input's.
+        even_sharpness: Whether new frames are sharpened to match the given ones.
         audio: Whether sound is kept.
         encoder, preset, pix_fmt: See `io.encoders.tune`; `None`: as usual.
         allow_damaged: Take what is there of a damaged file.
@@ -59,6 +60,7 @@ class UpscaleOptions:
     fit: bool = False
     fps: Fraction | None = None
     factor: Fraction | None = None
+    even_sharpness: bool = False
     audio: bool = True
     encoder: str | None = None
     preset: str | None = None

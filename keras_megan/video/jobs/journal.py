@@ -65,6 +65,7 @@ class Journal:
 
     Attributes:
         folder: Where it is.
+        suffix: Ending of segments; "" for folders of images.
         facts: What was decided once for the whole job (the tile size).
         notes: Lines the user should see: what was found damaged.
     """
@@ -73,7 +74,7 @@ class Journal:
         self.folder = folder
         self.facts: dict = {}
         self.notes: list[str] = []
-        self._job, self._suffix = job, suffix
+        self._job, self.suffix = job, suffix
         self._segments: dict[int, Segment] = {}
         earlier = None if restart else self._earlier()
         if earlier is None:
@@ -134,7 +135,7 @@ class Journal:
     def pieces(self) -> list[tuple[Path, Segment]]:
         """All segments with their files, in order, for joining."""
         return [
-            (self.segment_path(s.first // SEGMENT_FRAMES, self._suffix), s)
+            (self.segment_path(s.first // SEGMENT_FRAMES, self.suffix), s)
             for s in self.segments
         ]
 
@@ -168,7 +169,7 @@ class Journal:
     def _find_segments(self) -> None:
         for record in sorted(self.folder.glob("segment_*.json")):
             segment = _segment(_read(record))
-            path = record.with_suffix(self._suffix)
+            path = record.with_suffix(self.suffix)
             try:
                 whole = segment is not None and checksum(path) == segment.checksum
             except OSError:

@@ -21,6 +21,7 @@ from keras_megan.video.models.preset_files import PRECISIONS, PresetFiles, find_
 from keras_megan.video.models.runner import check_model, load_runner
 
 ENGINES = ("auto", "litert", "keras")
+PRECISION_CHOICES = ("auto", *PRECISIONS)
 DEFAULT_MODEL = "megan_edge"
 _GPU_DEVICES = ("nvidia[0-9]*", "kfd")  # in /dev: NVIDIA's and AMD's
 
@@ -40,10 +41,29 @@ class Model:
     load: Callable[[], Any]
 
 
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which model is wanted, as plain values that can be sent to other machines.
+
+    Attributes: see `find_model`.
+    """
+
+    name: str = DEFAULT_MODEL
+    engine: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+
+    def find(self, needs_times: bool = False) -> Model:
+        """`find_model` of this."""
+        return find_model(
+            self.name, self.engine, self.precision, self.threads, needs_times
+        )
+
+
 def find_model(
     name: str | Path = DEFAULT_MODEL,
     engine: str = "auto",
-    precision: str = "int8",
+    precision: str = "auto",
     threads: int | None = None,
     needs_times: bool = False,
 ) -> Model:
@@ -52,7 +72,8 @@ def find_model(
     Args:
         name: Preset name or folder, `.keras` or `.tflite` file.
         engine: A value of `ENGINES`.
-        precision: Of a preset's files for LiteRT: "int8" or "fp32".
+        precision: Of a preset's files for LiteRT: "int8", "fp32", or "auto": int8 if
+            the preset carries such files, else fp32.
         threads: CPU threads; all if not given.
         needs_times: Whether new frames have to lie elsewhere than half-way.
 
@@ -62,22 +83,26 @@ def find_model(
     name = str(name)
     if engine not in ENGINES:
         raise VideoError(f"Unknown engine '{engine}'. Known: {', '.join(ENGINES)}.")
-    if precision not in PRECISIONS:
+    if precision not in PRECISION_CHOICES:
         raise VideoError(
-            f"Unknown precision '{precision}'. Known: {', '.join(PRECISIONS)}."
+            f"Unknown precision '{precision}'. Known: {', '.join(PRECISION_CHOICES)}."
         )
     check_model(name)
     if Path(name).suffix.lower() == ".tflite":
         if engine == "keras":
             raise VideoError(f"'{name}' runs on LiteRT only: leave out --engine keras.")
         return Model(name, "litert", lambda: _tflite(name, threads))
-    files = None if engine == "keras" else find_files(name, precision)
+    files = None
+    if engine != "keras":
+        wanted = PRECISIONS if precision == "auto" else (precision,)
+        files = next(filter(None, (find_files(name, each) for each in wanted)), None)
     if engine == "litert":
         if files is None:
+            kind = "" if precision == "auto" else f"{precision} "
             raise VideoError(
-                f"The model '{name}' carries no {precision} files for LiteRT that "
-                "belong to its weights. Use --engine keras, or make them with "
-                "export.engines (docs/upscale.md)."
+                f"The model '{name}' carries no {kind}files for LiteRT that belong to "
+                "its weights. Use --engine keras, or make them with export.engines "
+                "(docs/upscale.md)."
             )
         if needs_times:
             raise VideoError(
