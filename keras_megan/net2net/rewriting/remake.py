@@ -24,6 +24,9 @@ from keras_megan.net2net.tracing.layer_config import (
 )
 from keras_megan.net2net.tracing.nodes import NodesOf
 
+#: Settings whose names end in these words say where an axis is.
+_POSITIONS = ("axis", "axes")
+
 
 class RemakeError(Net2NetError):
     """A layer cannot be made anew by its own class."""
@@ -298,8 +301,13 @@ def _numbers(value, path=()):
             yield path, value
         return
     for key, item in items:
-        if key not in ("seed", "name", "axis"):
+        if not _names_no_width(key):
             yield from _numbers(item, (*path, key))
+
+
+def _names_no_width(key):
+    """Whether a setting of a name is a seed or the position of an axis, not a width."""
+    return isinstance(key, str) and key.split("_")[-1] in ("seed", "name", *_POSITIONS)
 
 
 def _put(config, path, value):

@@ -110,7 +110,7 @@ def einsum_dense(site):
     site.setting("output_shape", values[0] if isinstance(sizes, int) else tuple(values))
     site.weight(layer.kernel, roles)
     if layer.bias is not None:
-        # A bias has a size of its own along its axes, and is broadcast along the others.
+        # A bias has sizes along its own axes, and is broadcast along the others.
         written = output[len(output) - len(layer.bias.shape) :]
         site.weight(
             layer.bias,
