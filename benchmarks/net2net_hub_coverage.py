@@ -8,6 +8,8 @@ are not part of its wheel, so they are read from a checkout of the sources:
     hub/bin/python -m benchmarks.net2net_hub_coverage --sources keras-hub
     hub/bin/python -m benchmarks.net2net_hub_coverage --sources keras-hub llama bert
 
+With `--output` rows of a run before are kept, and those of the named models replaced.
+
 Each model gets random biases and scales. Then every group of channels that can change
 is widened by 1.5 (by default shares and noise) and pruned by 0.4; the widened model's
 outputs on the test's own inputs are compared with the original's, the pruned one is
@@ -220,9 +222,13 @@ def main(arguments=None):
     unknown = sorted(set(options.models) - set(known))
     if unknown:
         parser.error(f"no such backbone: {', '.join(unknown)}")
-    rows = []
+    found, rows = {}, []
+    if options.output and os.path.exists(options.output):
+        with open(options.output, encoding="utf-8") as file:
+            found = {row["model"]: row for row in json.load(file)}
     for row in run_all(options, options.models or known):
-        rows.append(row)
+        found[row["model"]] = row
+        rows = [found[name] for name in known if name in found]
         print(row["model"], row["status"], row.get("why", ""), flush=True)
         if options.output:
             write_json(options.output, rows)

@@ -71,6 +71,9 @@ class ChannelGraph:
         alike: List of layouts whose copies must stay copies: all of them are heard,
             whatever their shares.
         fixed: Dict from what stays as it is to the reason.
+        tried: Dict from configurations of layers that were tried to their shapes.
+        learned: Dict from the id of a layer to a list of (layout, places of its
+            configuration that change with it).
 
     Raises:
         UnknownOperationError: If an operation has no rule, with `strict`.
@@ -91,6 +94,8 @@ class ChannelGraph:
         self.alike = []
         self.fixed = {}
         self.constant_roles = {}
+        self.tried = {}
+        self.learned = {}
         self._strict = strict
         self._sources = {}
         for tensor, name in zip(
@@ -197,8 +202,8 @@ class ChannelGraph:
         for axis, size in enumerate(tensor.shape):
             if source.varies:
                 layouts.append(Layout.fixed(size, "a constant depends on a size"))
-            elif size == 1:
-                layouts.append(Layout.fixed(1, "it has one position"))
+            elif size < 2:
+                layouts.append(Layout.fixed(size, "it has no two positions"))
             else:
                 layouts.append(Layout.new(size, f"{call.name}.axis{axis}"))
         self.layouts[id(tensor)] = layouts

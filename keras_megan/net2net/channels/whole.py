@@ -102,13 +102,16 @@ def settle_regions(graph):
         for group in groups_in(graph, region):
             if group.frozen is None and group.binding is None:
                 key = _key(graph, region, group)
-                takes = known.get(key)
+                takes, places = known.get(key, (None, ()))
                 if takes is None:
-                    coupled = _coupled(graph, region, group)
+                    coupled, places = _coupled(graph, region, group)
                     takes = bool(coupled)
                     if len(coupled) < 2:
-                        known[key] = takes
-                if not takes:
+                        known[key] = takes, places
+                if takes:
+                    learned = graph.learned.setdefault(id(region.layer), [])
+                    learned.append((Layout([(group, 1)]), places))
+                else:
                     group.freeze(
                         f"'{region.path or region.layer.name}' stays whole "
                         f"({region.whole}), and its configuration has no such width"
@@ -173,12 +176,12 @@ def _coupled(graph, region, group):
     """The groups that change if the layer is made with twice the units of a group.
 
     Groups that can only change together are joined. There are none if the layer's class
-    cannot be made so.
+    cannot be made so. And the places of its configuration that must change for that.
     """
     twice = np.arange(2 * group.size) % group.size
     maps = Maps({group: IndexMap.copies(group.size, twice, "first")})
     if is_special(graph, region, maps):
-        return {}
+        return {}, ()
 
     def alike(sizes):
         return all(
@@ -186,15 +189,15 @@ def _coupled(graph, region, group):
             for other, size in sizes.items()
         )
 
-    sizes = Fitting(graph, region, maps).coupled(_TRIES, alike)
+    sizes, places = Fitting(graph, region, maps).coupled(_TRIES, alike)
     uneven = np.arange(group.size + (group.size + 1) // 2) % group.size
     index_map = IndexMap.copies(group.size, uneven, "first")
     if is_special(graph, region, Maps(dict.fromkeys(sizes, index_map))):
-        return {}
+        return {}, ()
     for other in sizes:
         if other is not group:
             unify(Layout([(group, 1)]), Layout([(other, 1)]), region.path)
-    return sizes
+    return sizes, places
 
 
 def _key(graph, region, group):

@@ -58,7 +58,14 @@ class Fitting:
             tries: The largest number of configurations to try.
             name: Name of the new layer.
         """
-        return next((new for new in self._made(tries, name) if self._fits(new)), None)
+        searched = self._configurations(tries, most_first=True)
+        for config, _ in itertools.chain(self._learned(), searched):
+            shapes = self._shapes_of(config)
+            if shapes is not None and self._fits(shapes):
+                if name is not None:
+                    config["name"] = name
+                return self._make(config)[0]
+        return None
 
     def coupled(self, tries, accepts):
         """Returns what else changes in a configuration that has the wanted change.
@@ -68,10 +75,12 @@ class Fitting:
             accepts: Function from such a dict to whether it will do.
 
         Returns:
-            Dict from `Group` to its new size, of all groups that change, as few as
-            possible; empty if no configuration has the wanted change.
+            Dict from `Group` to its new size, of all groups that change, where as
+            little of the configuration changes as possible; empty if no configuration
+            has the wanted change. And the places of the configuration that changed,
+            each with its old number.
         """
-        wanted, best = self._maps.sizes, {}
+        wanted = self._maps.sizes
         own = {id(variable) for variable in self._region.layer.variables}
         carried = {
             group
@@ -80,25 +89,42 @@ class Fitting:
             for role in weight.roles.values()
             for group in role.layout.groups
         }
-        for new in self._made(tries):
-            sizes = self._sizes_of(new)
+        for config, places in self._configurations(tries, most_first=False):
+            shapes = self._shapes_of(config)
+            sizes = None if shapes is None else self._sizes_of(shapes)
             if sizes is None:
                 continue
             # What only passes through shows in no variable, but in what is returned.
             sizes = {**{g: n for g, n in wanted.items() if g not in carried}, **sizes}
-            if not wanted.items() <= sizes.items():
-                continue
-            if accepts(sizes) and (not best or len(sizes) < len(best)):
-                best = sizes
-            if len(best) == len(wanted):
-                break
-        return best
+            if wanted.items() <= sizes.items() and accepts(sizes):
+                return sizes, places
+        return {}, ()
 
-    def _made(self, tries, name=None):
-        """Yields the layer made from one configuration after the other."""
-        layer = self._region.layer
+    def _learned(self):
+        """Yields the configuration in which what was found for each group changes."""
         try:
-            config = config_of(layer)
+            config = _plain_lists(config_of(self._region.layer))
+        except Exception:  # Whatever a user's get_config raises.
+            return
+        places = []
+        for layout, found in self._graph.learned.get(id(self._region.layer), ()):
+            for group in layout.groups:
+                size = self._maps.sizes.get(group, group.size)
+                if size == group.size:
+                    continue
+                for path, old in found:
+                    new, rest = divmod(old * size, group.size)
+                    if rest:
+                        return
+                    places.append((path, old))
+                    _put(config, path, new)
+        if places:
+            yield config, tuple(places)
+
+    def _configurations(self, tries, most_first):
+        """Yields one configuration after the other, and the places that changed."""
+        try:
+            config = config_of(self._region.layer)
         except Exception as error:  # Whatever a user's get_config raises.
             self.reason = f"{type(error).__name__}: {error}"
             return
@@ -106,47 +132,64 @@ class Fitting:
         # A width may stand in a configuration as a multiple: of heads, or of gates.
         sets = [changes, _with_multiples(changes)] if changes else [changes]
         share = max(1, tries // len(sets))
-        options = (itertools.islice(variants(config, each), share) for each in sets)
-        for changed in itertools.chain.from_iterable(options):
-            if name is not None:
-                changed["name"] = name
-            new = self._attempt(changed)
-            if new is not None:
-                yield new
+        for each in sets:
+            yield from itertools.islice(variants(config, each, most_first), share)
 
-    def _attempt(self, config):
-        layer = self._region.layer
-        try:
-            with keras.saving.custom_object_scope(functions_of(layer)):
-                new = made_of(type(layer), config)
-            shapes = self._build(new)
-        except Exception as error:  # Whatever a class says to odd widths.
-            text = str(error).strip().splitlines()
-            self.reason = f"{type(error).__name__}: {text[0] if text else ''}"
+    def _shapes_of(self, config):
+        """The shapes of the variables under a configuration; None if it does not work.
+
+        Equal layers of a model have equal configurations, and the same one is tried
+        for one group after the other, so each is made only once.
+        """
+        kind = type(self._region.layer)
+        named = {key: value for key, value in config.items() if key != "name"}
+        inputs = keras.tree.map_structure(
+            self._described, (self._region.args, self._region.kwargs)
+        )
+        key = (kind, repr(named), repr(inputs))
+        if key not in self._graph.tried:
+            try:
+                new, shapes = self._make(config)
+                made = [tuple(variable.shape) for variable in new.variables], shapes
+                self._graph.tried[key] = made
+            except Exception as error:  # Whatever a class says to odd widths.
+                text = str(error).strip().splitlines()
+                reason = f"{type(error).__name__}: {text[0] if text else ''}"
+                self._graph.tried[key] = reason
+        found = self._graph.tried[key]
+        if isinstance(found, str):
+            self.reason = found
             return None
+        variables, outputs = found
         wanted = [self._shape(tensor) for tensor in self._region.outputs]
-        if shapes and not _fit(shapes, wanted):
-            self.reason = f"it returns {shapes} instead of {wanted}"
+        if outputs and not _fit(outputs, wanted):
+            self.reason = f"it returns {outputs} instead of {wanted}"
             return None
-        if len(layer.variables) != len(new.variables):
-            self.reason = (
-                f"it has {len(new.variables)} variables instead of "
-                f"{len(layer.variables)}"
-            )
+        count = len(self._region.layer.variables)
+        if len(variables) != count:
+            self.reason = f"it has {len(variables)} variables instead of {count}"
             return None
-        return new
+        return variables
 
-    def _fits(self, new):
+    def _described(self, leaf):
+        if isinstance(leaf, Tensor):
+            return repr((self._shape(leaf), leaf.dtype, leaf.mask))
+        return repr(leaf)
+
+    def _make(self, config):
+        """The layer of a configuration, built, and the shapes of what it returns."""
+        layer = self._region.layer
+        with keras.saving.custom_object_scope(functions_of(layer)):
+            new = made_of(type(layer), copy.deepcopy(config))
+        return new, self._build(new)
+
+    def _fits(self, shapes):
         """Whether every variable has the wanted shape."""
         sizes = self._maps.sizes
-        for before, after in zip(
-            self._region.layer.variables, new.variables, strict=True
-        ):
+        for before, after in zip(self._region.layer.variables, shapes, strict=True):
             wanted = self._shape_under(before, sizes)
-            if tuple(after.shape) != wanted:
-                self.reason = (
-                    f"'{before.path}' becomes {tuple(after.shape)} instead of {wanted}"
-                )
+            if after != wanted:
+                self.reason = f"'{before.path}' becomes {after} instead of {wanted}"
                 return False
         return True
 
@@ -154,19 +197,15 @@ class Fitting:
         weight = self._weights.get(id(variable))
         return tuple(variable.shape) if weight is None else shape_under(weight, sizes)
 
-    def _sizes_of(self, new):
+    def _sizes_of(self, shapes):
         """The sizes of all groups that explain a layer's shapes, None if none do."""
-        sizes, pairs = (
-            {},
-            list(zip(self._region.layer.variables, new.variables, strict=True)),
-        )
+        sizes = {}
+        pairs = list(zip(self._region.layer.variables, shapes, strict=True))
         for before, after in pairs:
             weight = self._weights.get(id(before))
-            if len(before.shape) != len(after.shape):
+            if len(before.shape) != len(after):
                 return None
-            for axis, (old, size) in enumerate(
-                zip(before.shape, after.shape, strict=True)
-            ):
+            for axis, (old, size) in enumerate(zip(before.shape, after, strict=True)):
                 if old == size:
                     continue
                 if weight is None or axis not in weight.roles:
@@ -179,8 +218,7 @@ class Fitting:
                 if rest or sizes.setdefault(groups.pop(), units) != units:
                     return None
         right = all(
-            tuple(after.shape) == self._shape_under(before, sizes)
-            for before, after in pairs
+            after == self._shape_under(before, sizes) for before, after in pairs
         )
         return sizes if right else None
 
@@ -260,25 +298,29 @@ def _fit(shapes, wanted):
     )
 
 
-def variants(config, changes):
-    """Yields configurations with numbers replaced, from all to none of them.
+def variants(config, changes, most_first=True):
+    """Yields configurations with numbers replaced, and what was replaced in each.
 
     Args:
         config: The configuration.
         changes: Dict from an old number to the list of new ones.
+        most_first: Whether all of them are replaced at first, and fewer later; else
+            none at first.
     """
     config = _plain_lists(config) if changes else config
     places = [
-        (path, changes[value]) for path, value in _numbers(config) if value in changes
+        (path, value, changes[value])
+        for path, value in _numbers(config)
+        if value in changes
     ]
-    for left_out in range(len(places) + 1):
-        for fixed in itertools.combinations(range(len(places)), left_out):
-            chosen = [p for index, p in enumerate(places) if index not in fixed]
-            for values in itertools.product(*(options for _, options in chosen)):
+    counts = range(len(places) + 1)
+    for count in reversed(counts) if most_first else counts:
+        for chosen in itertools.combinations(places, count):
+            for values in itertools.product(*(options for *_, options in chosen)):
                 changed = copy.deepcopy(config)
-                for (path, _), value in zip(chosen, values, strict=True):
+                for (path, _, _), value in zip(chosen, values, strict=True):
                     _put(changed, path, value)
-                yield changed
+                yield changed, tuple((path, old) for path, old, _ in chosen)
 
 
 def _with_multiples(changes):
