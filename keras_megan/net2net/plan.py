@@ -224,7 +224,7 @@ class Plan(Maps):
         if self.insertions or not all(not m.drops_units for m in self.maps.values()):
             raise PlanError("Only a plan that widens can be inverted.")
         new_of = {id(old): new for old, new in self.pairs(student)}
-        graph = ChannelGraph(student)
+        graph = ChannelGraph(student, keep_class=self.graph.keep_class)
         roles = {id(weight.variable): weight.roles for weight in graph.weights}
         maps = {}
         for group, index_map in self.maps.items():
@@ -275,6 +275,7 @@ class Plan(Maps):
             "summary": self.summary,
             "noise": self.noise,
             "seed": self.seed,
+            "keep_class": self.graph.keep_class,
             "maps": {group.name: m.to_dict() for group, m in self.maps.items()},
             "insertions": [insertion.to_dict() for insertion in self.insertions],
         }
@@ -298,7 +299,7 @@ class Plan(Maps):
         kind = _KINDS.get(values.get("kind"), cls)
         if not issubclass(cls, kind):
             return kind.from_dict(values, model)
-        graph = as_graph(model)
+        graph = as_graph(model, keep_class=values.get("keep_class", False))
         maps = {}
         for name, entry in values["maps"].items():
             maps[graph.group(name)] = IndexMap.from_dict(entry)
@@ -333,17 +334,20 @@ class Plan(Maps):
         return cls.from_dict(values, model)
 
 
-def as_graph(model, strict=False):
+def as_graph(model, strict=False, keep_class=False):
     """Returns the `ChannelGraph` of a model.
 
     Args:
         model: A built Keras model, its `ChannelGraph`, or the path of a saved model.
         strict: Whether to raise an error instead of keeping something as it is.
+        keep_class: Whether only what its class can express may change.
 
     Raises:
         PlanError: If it is none of these.
     """
     if isinstance(model, ChannelGraph):
+        if keep_class and not model.keep_class:
+            return ChannelGraph(model.model, strict=strict, keep_class=True)
         return model
     if isinstance(model, str | os.PathLike):
         if not os.path.exists(model):
@@ -354,7 +358,7 @@ def as_graph(model, strict=False):
             "model must be a built Keras model, its ChannelGraph, or the path of a "
             f"saved model; received {type(model).__name__}."
         )
-    return ChannelGraph(model, strict=strict)
+    return ChannelGraph(model, strict=strict, keep_class=keep_class)
 
 
 def spread_width(layout, width, name):

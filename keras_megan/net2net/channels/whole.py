@@ -17,10 +17,13 @@ from keras_megan.net2net.rewriting.remake import (
     is_special,
 )
 from keras_megan.net2net.tracing.calls import Source, TraceError
+from keras_megan.net2net.tracing.graph import has_own_class
 from keras_megan.net2net.tracing.nodes import layers_of
 
 #: How many configurations are tried before a width counts as one that is not there.
 _TRIES = 24
+#: Why a model stays whole because its user wants it so.
+KEPT = "its class is kept"
 
 
 class SharedVariableError(Net2NetError):
@@ -83,6 +86,22 @@ def _holder(regions, indices):
     return min(holders, key=lambda group: group[0].stop - group[0].start)[0]
 
 
+def keep_root(graph):
+    """Keeps the model of the class that it is.
+
+    Raises:
+        TraceError: If it has no class with a configuration of its own.
+    """
+    model = graph.model
+    root = next((r for r in graph.graph.regions if not r.path), None)
+    if root is None or not has_own_class(model):
+        raise TraceError(
+            f"Model '{model.name}' is a plain {type(model).__name__} model, and that "
+            "class has no widths of its own; leave keep_class out."
+        )
+    root.whole = root.whole or KEPT
+
+
 def settle_regions(graph):
     """Freezes what layers that must stay whole cannot take; see above.
 
@@ -95,10 +114,11 @@ def settle_regions(graph):
         if region.whole is None or region.start < covered:
             continue
         covered = region.stop
-        graph.fixed[region.path or region.layer.name] = (
-            f"{type(region.layer).__name__} stays whole, widths of its configuration "
-            f"can change: {region.whole}"
-        )
+        if region.whole != KEPT:
+            graph.fixed[region.path or region.layer.name] = (
+                f"{type(region.layer).__name__} stays whole, widths of its "
+                f"configuration can change: {region.whole}"
+            )
         for group in groups_in(graph, region):
             if group.frozen is None and group.binding is None:
                 key = _key(graph, region, group)

@@ -59,7 +59,8 @@ class Fitting:
             name: Name of the new layer.
         """
         searched = self._configurations(tries, most_first=True)
-        for config, _ in itertools.chain(self._learned(), searched):
+        likely = itertools.chain(self._learned(), self._by_effect())
+        for config, _ in itertools.chain(likely, searched):
             shapes = self._shapes_of(config)
             if shapes is not None and self._fits(shapes):
                 if name is not None:
@@ -121,6 +122,38 @@ class Fitting:
         if places:
             yield config, tuple(places)
 
+    def _by_effect(self):
+        """Yields the configuration of all places that alone do only what is wanted.
+
+        And that with the places that cannot change alone, such as one of two numbers
+        of heads, of which one must divide the other.
+        """
+        try:
+            config = _plain_lists(config_of(self._region.layer))
+        except Exception:  # Whatever a user's get_config raises.
+            return
+        variables = self._region.layer.variables
+        before = [tuple(variable.shape) for variable in variables]
+        wanted = [self._shape_under(v, self._maps.sizes) for v in variables]
+        right, undecided = [], []
+        changes = self._changes()
+        if not changes:
+            return
+        for path, old, options in _places(config, _with_multiples(changes)):
+            for new in options:
+                changed = copy.deepcopy(config)
+                _put(changed, path, new)
+                made = self._made(changed)
+                if made is None and new in changes.get(old, ()):
+                    undecided.append((path, old, new))
+                elif made is not None and _only_wanted(before, made[0], wanted):
+                    right.append((path, old, new))
+        for places in (right, right + undecided) if undecided else (right,):
+            changed = copy.deepcopy(config)
+            for path, _, new in places:
+                _put(changed, path, new)
+            yield changed, tuple((path, old) for path, old, _ in places)
+
     def _configurations(self, tries, most_first):
         """Yields one configuration after the other, and the places that changed."""
         try:
@@ -136,7 +169,23 @@ class Fitting:
             yield from itertools.islice(variants(config, each, most_first), share)
 
     def _shapes_of(self, config):
-        """The shapes of the variables under a configuration; None if it does not work.
+        """The shapes of the variables under a configuration; None if it cannot be."""
+        made = self._made(config)
+        if made is None:
+            return None
+        variables, outputs = made
+        wanted = [self._shape(tensor) for tensor in self._region.outputs]
+        if outputs and not _fit(outputs, wanted):
+            self.reason = f"it returns {outputs} instead of {wanted}"
+            return None
+        count = len(self._region.layer.variables)
+        if len(variables) != count:
+            self.reason = f"it has {len(variables)} variables instead of {count}"
+            return None
+        return variables
+
+    def _made(self, config):
+        """The shapes of variables and outputs under a configuration; None if it fails.
 
         Equal layers of a model have equal configurations, and the same one is tried
         for one group after the other, so each is made only once.
@@ -151,25 +200,15 @@ class Fitting:
             try:
                 new, shapes = self._make(config)
                 made = [tuple(variable.shape) for variable in new.variables], shapes
-                self._graph.tried[key] = made
             except Exception as error:  # Whatever a class says to odd widths.
                 text = str(error).strip().splitlines()
-                reason = f"{type(error).__name__}: {text[0] if text else ''}"
-                self._graph.tried[key] = reason
+                made = f"{type(error).__name__}: {text[0] if text else ''}"
+            self._graph.tried[key] = made
         found = self._graph.tried[key]
         if isinstance(found, str):
             self.reason = found
             return None
-        variables, outputs = found
-        wanted = [self._shape(tensor) for tensor in self._region.outputs]
-        if outputs and not _fit(outputs, wanted):
-            self.reason = f"it returns {outputs} instead of {wanted}"
-            return None
-        count = len(self._region.layer.variables)
-        if len(variables) != count:
-            self.reason = f"it has {len(variables)} variables instead of {count}"
-            return None
-        return variables
+        return found
 
     def _described(self, leaf):
         if isinstance(leaf, Tensor):
@@ -308,11 +347,7 @@ def variants(config, changes, most_first=True):
             none at first.
     """
     config = _plain_lists(config) if changes else config
-    places = [
-        (path, value, changes[value])
-        for path, value in _numbers(config)
-        if value in changes
-    ]
+    places = _places(config, changes)
     counts = range(len(places) + 1)
     for count in reversed(counts) if most_first else counts:
         for chosen in itertools.combinations(places, count):
@@ -321,6 +356,26 @@ def variants(config, changes, most_first=True):
                 for (path, _, _), value in zip(chosen, values, strict=True):
                     _put(changed, path, value)
                 yield changed, tuple((path, old) for path, old, _ in chosen)
+
+
+def _places(config, changes):
+    """List of (path, old number, new numbers) of what may change in a configuration."""
+    return [
+        (path, value, changes[value])
+        for path, value in _numbers(config)
+        if value in changes
+    ]
+
+
+def _only_wanted(before, after, wanted):
+    """Whether shapes changed, and every size that did is the wanted one."""
+    if list(map(len, before)) != list(map(len, after)) or before == after:
+        return False
+    return all(
+        new in (old, size)
+        for shapes in zip(before, after, wanted, strict=True)
+        for old, new, size in zip(*shapes, strict=True)
+    )
 
 
 def _with_multiples(changes):
