@@ -18,7 +18,8 @@ import numbers
 import numpy as np
 
 from keras_megan.net2net.channels.index_map import MEAN, ZERO, IndexMap
-from keras_megan.net2net.plan import Plan, PlanError, as_graph, spread_width
+from keras_megan.net2net.plan import Plan, PlanError, as_graph
+from keras_megan.net2net.widths import spread_width
 
 _FILLERS = {"copies": None, "average": MEAN, "zero": ZERO}
 

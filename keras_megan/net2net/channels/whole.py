@@ -11,11 +11,8 @@ from keras_megan.net2net.channels.index_map import IndexMap
 from keras_megan.net2net.channels.layout import Layout, unify
 from keras_megan.net2net.channels.maps import Maps
 from keras_megan.net2net.errors import Net2NetError
-from keras_megan.net2net.rewriting.remake import (
-    Fitting,
-    groups_in,
-    is_special,
-)
+from keras_megan.net2net.rewriting.remake import Fitting, groups_in
+from keras_megan.net2net.rewriting.special import is_special
 from keras_megan.net2net.tracing.calls import Source, TraceError
 from keras_megan.net2net.tracing.graph import has_own_class
 from keras_megan.net2net.tracing.nodes import layers_of

@@ -14,6 +14,14 @@ import keras
 
 from keras_megan.net2net.channels.sizes import shape_under
 from keras_megan.net2net.errors import Net2NetError
+from keras_megan.net2net.rewriting.configurations import (
+    only_wanted,
+    places_of,
+    plain_lists,
+    put,
+    variants,
+    with_multiples,
+)
 from keras_megan.net2net.tracing.calls import Tensor
 from keras_megan.net2net.tracing.layer_config import (
     config_of,
@@ -23,9 +31,6 @@ from keras_megan.net2net.tracing.layer_config import (
     resolve,
 )
 from keras_megan.net2net.tracing.nodes import NodesOf
-
-#: Settings whose names end in these words say where an axis is.
-_POSITIONS = ("axis", "axes")
 
 
 class RemakeError(Net2NetError):
@@ -104,7 +109,7 @@ class Fitting:
     def _learned(self):
         """Yields the configuration in which what was found for each group changes."""
         try:
-            config = _plain_lists(config_of(self._region.layer))
+            config = plain_lists(config_of(self._region.layer))
         except Exception:  # Whatever a user's get_config raises.
             return
         places = []
@@ -118,7 +123,7 @@ class Fitting:
                     if rest:
                         return
                     places.append((path, old))
-                    _put(config, path, new)
+                    put(config, path, new)
         if places:
             yield config, tuple(places)
 
@@ -129,7 +134,7 @@ class Fitting:
         of heads, of which one must divide the other.
         """
         try:
-            config = _plain_lists(config_of(self._region.layer))
+            config = plain_lists(config_of(self._region.layer))
         except Exception:  # Whatever a user's get_config raises.
             return
         variables = self._region.layer.variables
@@ -139,19 +144,19 @@ class Fitting:
         changes = self._changes()
         if not changes:
             return
-        for path, old, options in _places(config, _with_multiples(changes)):
+        for path, old, options in places_of(config, with_multiples(changes)):
             for new in options:
                 changed = copy.deepcopy(config)
-                _put(changed, path, new)
+                put(changed, path, new)
                 made = self._made(changed)
                 if made is None and new in changes.get(old, ()):
                     undecided.append((path, old, new))
-                elif made is not None and _only_wanted(before, made[0], wanted):
+                elif made is not None and only_wanted(before, made[0], wanted):
                     right.append((path, old, new))
         for places in (right, right + undecided) if undecided else (right,):
             changed = copy.deepcopy(config)
             for path, _, new in places:
-                _put(changed, path, new)
+                put(changed, path, new)
             yield changed, tuple((path, old) for path, old, _ in places)
 
     def _configurations(self, tries, most_first):
@@ -163,7 +168,7 @@ class Fitting:
             return
         changes = self._changes()
         # A width may stand in a configuration as a multiple: of heads, or of gates.
-        sets = [changes, _with_multiples(changes)] if changes else [changes]
+        sets = [changes, with_multiples(changes)] if changes else [changes]
         share = max(1, tries // len(sets))
         for each in sets:
             yield from itertools.islice(variants(config, each, most_first), share)
@@ -335,135 +340,3 @@ def _fit(shapes, wanted):
         and all(x == y or x is None or y is None for x, y in zip(a, b, strict=True))
         for a, b in zip(shapes, wanted, strict=True)
     )
-
-
-def variants(config, changes, most_first=True):
-    """Yields configurations with numbers replaced, and what was replaced in each.
-
-    Args:
-        config: The configuration.
-        changes: Dict from an old number to the list of new ones.
-        most_first: Whether all of them are replaced at first, and fewer later; else
-            none at first.
-    """
-    config = _plain_lists(config) if changes else config
-    places = _places(config, changes)
-    counts = range(len(places) + 1)
-    for count in reversed(counts) if most_first else counts:
-        for chosen in itertools.combinations(places, count):
-            for values in itertools.product(*(options for *_, options in chosen)):
-                changed = copy.deepcopy(config)
-                for (path, _, _), value in zip(chosen, values, strict=True):
-                    _put(changed, path, value)
-                yield changed, tuple((path, old) for path, old, _ in chosen)
-
-
-def _places(config, changes):
-    """List of (path, old number, new numbers) of what may change in a configuration."""
-    return [
-        (path, value, changes[value])
-        for path, value in _numbers(config)
-        if value in changes
-    ]
-
-
-def _only_wanted(before, after, wanted):
-    """Whether shapes changed, and every size that did is the wanted one."""
-    if list(map(len, before)) != list(map(len, after)) or before == after:
-        return False
-    return all(
-        new in (old, size)
-        for shapes in zip(before, after, wanted, strict=True)
-        for old, new, size in zip(*shapes, strict=True)
-    )
-
-
-def _with_multiples(changes):
-    """Changes of numbers, and of small multiples of them."""
-    result = {old: list(new) for old, new in changes.items()}
-    for factor in (2, 3, 4):
-        for old, values in changes.items():
-            known = result.setdefault(factor * old, [])
-            known += [factor * new for new in values if factor * new not in known]
-    return result
-
-
-def _numbers(value, path=()):
-    if isinstance(value, dict):
-        items = value.items()
-    elif isinstance(value, list):
-        items = enumerate(value)
-    else:
-        if isinstance(value, int) and not isinstance(value, bool):
-            yield path, value
-        return
-    for key, item in items:
-        if not _names_no_width(key):
-            yield from _numbers(item, (*path, key))
-
-
-def _names_no_width(key):
-    """Whether a setting of a name is a seed or the position of an axis, not a width."""
-    return isinstance(key, str) and key.split("_")[-1] in ("seed", "name", *_POSITIONS)
-
-
-def _put(config, path, value):
-    *outer, last = path
-    for key in outer:
-        config = config[key]
-    config[last] = value
-
-
-def _plain_lists(value):
-    """A structure with lists in place of tuples, as it comes out of a file."""
-    if isinstance(value, dict):
-        return {key: _plain_lists(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain_lists(item) for item in value]
-    return value
-
-
-# === What a class cannot do by itself =================================================
-class _PlainError(Exception):
-    """The call is made with the arguments as they are."""
-
-
-class _SpecialError(Exception):
-    """The call needs something beside it."""
-
-
-class _DryReplay:
-    """A `Replay` that only finds out whether a call needs something beside it."""
-
-    def __init__(self, call, maps):
-        self.call = call
-        self.operation = call.operation
-        self.args, self.kwargs = call.args, call.kwargs
-        self.inputs = call.inputs
-        self.index_map = maps.index_map
-        self.size = maps.size
-        self.is_changed = maps.is_changed
-
-    def _plain(self, *args, **kwargs):
-        raise _PlainError
-
-    def _special(self, *args, **kwargs):
-        raise _SpecialError
-
-    run = run_unchanged = with_config = _plain
-    multiply = add = constant = substitute = _special
-
-
-def is_special(graph, region, maps):
-    """Returns whether a call of a region needs factors or another layer under maps."""
-    for call in graph.graph.calls[region.start : region.stop]:
-        player = graph.players.get(call.name)
-        if player is None:
-            continue
-        try:
-            player(_DryReplay(call, maps))
-        except _PlainError:
-            continue
-        except _SpecialError:
-            return True
-    return False
