@@ -11,10 +11,11 @@ are not part of its wheel, so they are read from a checkout of the sources:
 With `--output` rows of a run before are kept, and those of the named models replaced.
 
 Where a configuration has a hidden size of 2, of which layer normalisation leaves only
-the order, it gets four times as much. Each model gets random biases and scales. Then every group of channels that can change
-is widened by 1.5 (by default shares and noise) and pruned by 0.4; the widened model's
-outputs on the test's own inputs are compared with the original's, the pruned one is
-compared by `apply` itself with the masked original where that is defined.
+the order, it gets four times as much. Each model gets random biases and scales. Then
+every group of channels that can change is widened by 1.5 (by default shares and noise)
+and pruned by 0.4; the widened model's outputs on the test's own inputs are compared
+with the original's, the pruned one is compared by `apply` itself with the masked
+original where that is defined.
 
 A row says: exact (something could be widened, and the outputs agree), fixed (exact, but
 nothing could change), refused (one clear error of net2net), crash (any other error),
