@@ -61,6 +61,15 @@ def test_growing_and_pruning_keep_a_class_whose_layers_share_one_number():
     assert type(small) is Decoder and small.settings["inner"] == 6
 
 
+def test_widths_that_one_configuration_has_give_the_class_without_being_asked_to():
+    model = randomize(Decoder(num_layers=2, hidden=8, inner=8))
+    wide = net2net.widen(model, {"inner0": 12, "inner1": 12}).apply()
+    assert type(wide) is Decoder
+    assert wide.settings == {**model.settings, "inner": 12}
+    uneven = net2net.widen(model, {"inner0": 12, "inner1": 10}).apply()
+    assert type(uneven) is not Decoder
+
+
 def test_a_plan_that_keeps_the_class_does_so_after_it_was_saved(tmp_path):
     model = randomize(Decoder())
     net2net.prune(model, 0.25, keep_class=True).save(tmp_path / "plan.json")
