@@ -8,10 +8,14 @@ are not part of its wheel, so they are read from a checkout of the sources:
     hub/bin/python -m benchmarks.net2net_hub_coverage --sources keras-hub
     hub/bin/python -m benchmarks.net2net_hub_coverage --sources keras-hub llama bert
 
-Each model gets random biases and scales. Then every group of channels that can change
-is widened by 1.5 (by default shares and noise) and pruned by 0.4; the widened model's
-outputs on the test's own inputs are compared with the original's, the pruned one is
-compared by `apply` itself with the masked original where that is defined.
+With `--output` rows of a run before are kept, and those of the named models replaced.
+
+Where a configuration has a hidden size of 2, of which layer normalisation leaves only
+the order, it gets four times as much. Each model gets random biases and scales. Then
+every group of channels that can change is widened by 1.5 (by default shares and noise)
+and pruned by 0.4; the widened model's outputs on the test's own inputs are compared
+with the original's, the pruned one is compared by `apply` itself with the masked
+original where that is defined.
 
 A row says: exact (something could be widened, and the outputs agree), fixed (exact, but
 nothing could change), refused (one clear error of net2net), crash (any other error),
@@ -87,7 +91,7 @@ def measure(name, module):
     row = {"model": name, "status": "crash"}
     cls, arguments, inputs = configuration_of(module)
     keras.utils.set_random_seed(0)
-    model = cls(**arguments)
+    model = cls(**_wide_enough(arguments))
     random = np.random.default_rng(0)
     for weight in model.weights:
         if "float" in weight.dtype and len(weight.shape) == 1:
@@ -118,6 +122,17 @@ def measure(name, module):
         row["why"] = str(error).splitlines()[0]
     row["seconds"] = time.perf_counter() - started
     return row
+
+
+def _wide_enough(arguments):
+    """Arguments with a hidden size that shows errors.
+
+    Layer normalisation of two channels gives no more than their order.
+    """
+    sizes = {key: arguments.get(key) for key in ("hidden_dim", "intermediate_dim")}
+    if sizes["hidden_dim"] != 2:
+        return arguments
+    return {**arguments, **{key: 4 * size for key, size in sizes.items() if size}}
 
 
 def _run(model, inputs):
@@ -220,9 +235,13 @@ def main(arguments=None):
     unknown = sorted(set(options.models) - set(known))
     if unknown:
         parser.error(f"no such backbone: {', '.join(unknown)}")
-    rows = []
+    found, rows = {}, []
+    if options.output and os.path.exists(options.output):
+        with open(options.output, encoding="utf-8") as file:
+            found = {row["model"]: row for row in json.load(file)}
     for row in run_all(options, options.models or known):
-        rows.append(row)
+        found[row["model"]] = row
+        rows = [found[name] for name in known if name in found]
         print(row["model"], row["status"], row.get("why", ""), flush=True)
         if options.output:
             write_json(options.output, rows)

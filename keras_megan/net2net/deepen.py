@@ -42,6 +42,7 @@ def deepen(
     use_bias=True,
     batch_norm=None,
     name=None,
+    strict=False,
 ):
     """Plans a deeper model that computes the same function.
 
@@ -58,6 +59,8 @@ def deepen(
         batch_norm: None, or inputs of the model on which to measure the mean and
             variance that an inserted batch normalisation undoes.
         name: Base of the inserted layers' names; by default ``"<after>_deeper"``.
+        strict: Whether to raise an error where an operation has no rule or a layer
+            cannot be laid out, instead of keeping it as it is.
 
     Returns:
         A `Plan`. Where the original's widths are to change too, apply one plan after
@@ -73,7 +76,7 @@ def deepen(
         raise PlanError("A residual block is inserted without batch normalisation.")
     if count < 1:
         raise PlanError(f"count must be at least 1, received {count!r}.")
-    graph = as_graph(model)
+    graph = as_graph(model, strict)
     call = _find_call(graph, after)
     tensor = call.outputs[0]
     activation = _activation_behind(call)

@@ -224,7 +224,7 @@ class Plan(Maps):
         if self.insertions or not all(not m.drops_units for m in self.maps.values()):
             raise PlanError("Only a plan that widens can be inverted.")
         new_of = {id(old): new for old, new in self.pairs(student)}
-        graph = ChannelGraph(student)
+        graph = ChannelGraph(student, keep_class=self.graph.keep_class)
         roles = {id(weight.variable): weight.roles for weight in graph.weights}
         maps = {}
         for group, index_map in self.maps.items():
@@ -275,6 +275,7 @@ class Plan(Maps):
             "summary": self.summary,
             "noise": self.noise,
             "seed": self.seed,
+            "keep_class": self.graph.keep_class,
             "maps": {group.name: m.to_dict() for group, m in self.maps.items()},
             "insertions": [insertion.to_dict() for insertion in self.insertions],
         }
@@ -298,7 +299,7 @@ class Plan(Maps):
         kind = _KINDS.get(values.get("kind"), cls)
         if not issubclass(cls, kind):
             return kind.from_dict(values, model)
-        graph = as_graph(model)
+        graph = as_graph(model, keep_class=values.get("keep_class", False))
         maps = {}
         for name, entry in values["maps"].items():
             maps[graph.group(name)] = IndexMap.from_dict(entry)
@@ -333,17 +334,20 @@ class Plan(Maps):
         return cls.from_dict(values, model)
 
 
-def as_graph(model, strict=False):
+def as_graph(model, strict=False, keep_class=False):
     """Returns the `ChannelGraph` of a model.
 
     Args:
         model: A built Keras model, its `ChannelGraph`, or the path of a saved model.
         strict: Whether to raise an error instead of keeping something as it is.
+        keep_class: Whether only what its class can express may change.
 
     Raises:
         PlanError: If it is none of these.
     """
     if isinstance(model, ChannelGraph):
+        if keep_class and not model.keep_class:
+            return ChannelGraph(model.model, strict=strict, keep_class=True)
         return model
     if isinstance(model, str | os.PathLike):
         if not os.path.exists(model):
@@ -354,56 +358,7 @@ def as_graph(model, strict=False):
             "model must be a built Keras model, its ChannelGraph, or the path of a "
             f"saved model; received {type(model).__name__}."
         )
-    return ChannelGraph(model, strict=strict)
-
-
-def spread_width(layout, width, name):
-    """Returns new group sizes that give an axis a wanted number of positions.
-
-    Args:
-        layout: The `Layout` of the axis.
-        width: Wanted number of positions.
-        name: What users call it, for messages.
-
-    Returns:
-        Dict from `Group` to number of units.
-
-    Raises:
-        PlanError: If the axis cannot have that width.
-    """
-    positions = {}
-    for group, inner in layout.segments:
-        positions[group] = positions.get(group, 0) + inner
-    free = {g: p for g, p in positions.items() if g.frozen is None}
-    if width == layout.size:
-        return {}
-    if not free:
-        reason = next(iter(positions)).frozen if positions else "its size is unknown"
-        raise PlanError(f"'{name}' cannot change its width: {reason}.")
-    stuck = sum(g.size * p for g, p in positions.items() if g.frozen is not None)
-    wanted = width - stuck
-    factor = wanted / sum(group.size * count for group, count in free.items())
-    sizes = {g: max(1, int(np.floor(g.size * factor + 1e-9))) for g in free}
-    rest = wanted - sum(sizes[g] * p for g, p in free.items())
-    by_loss = sorted(free, key=lambda g: sizes[g] - g.size * factor)
-    for group in by_loss:
-        if 0 < free[group] <= rest:
-            sizes[group] += 1
-            rest -= free[group]
-    if rest:
-        unit = int(np.gcd.reduce(list(free.values())))
-        lower = stuck + wanted // unit * unit
-        raise PlanError(
-            f"'{name}' cannot have a width of {width}: its {layout.size} channels come "
-            f"in blocks of {unit}"
-            + (f" with {stuck} that cannot change ({_why(positions)})" if stuck else "")
-            + f". Near widths: {max(lower, stuck + unit)}, {lower + unit}."
-        )
-    return sizes
-
-
-def _why(positions):
-    return next(g.frozen for g in positions if g.frozen is not None)
+    return ChannelGraph(model, strict=strict, keep_class=keep_class)
 
 
 def _join(values):

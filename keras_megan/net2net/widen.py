@@ -18,7 +18,8 @@ import numbers
 import numpy as np
 
 from keras_megan.net2net.channels.index_map import MEAN, ZERO, IndexMap
-from keras_megan.net2net.plan import Plan, PlanError, as_graph, spread_width
+from keras_megan.net2net.plan import Plan, PlanError, as_graph
+from keras_megan.net2net.widths import spread_width
 
 _FILLERS = {"copies": None, "average": MEAN, "zero": ZERO}
 
@@ -33,6 +34,7 @@ def widen(
     seed=0,
     noise=None,
     strict=False,
+    keep_class=False,
 ) -> Plan:
     """Plans a wider model that computes the same function.
 
@@ -57,6 +59,9 @@ def widen(
             1 for ``shares="first"``, where it is exact, and 0 for others.
         strict: Whether to raise an error where an operation has no rule or a layer
             cannot be laid out, instead of keeping it as it is.
+        keep_class: Whether the new model must be of the original's class: only widths
+            that the class's configuration has change, and layers that it gives one
+            number change alike. For methods such as ``generate``.
 
     Returns:
         A `Plan`.
@@ -83,7 +88,7 @@ def widen(
         raise PlanError(f"noise must be a number from 0 up, received {noise!r}.")
     if fill not in _FILLERS:
         raise PlanError(f"fill must be one of {list(_FILLERS)}, received {fill!r}.")
-    graph = as_graph(model, strict)
+    graph = as_graph(model, strict, keep_class)
     if factor is not None:
         if not isinstance(factor, (int, float)) or not factor > 1:
             raise PlanError(f"factor must be a number above 1, received {factor!r}.")

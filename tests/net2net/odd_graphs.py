@@ -1,4 +1,4 @@
-"""Random sequence models of what is hard to follow, from a list of numbers.
+"""Random sequence models of what is hard to follow, from a function that chooses.
 
 Masks, subclasses that override a helper, recurrent activations that mix units, layers
 that reshape by the size of their input, operations without a rule, layers that behave
@@ -129,7 +129,11 @@ BLOCKS = [
 
 
 def build(choose):
-    """A random model of token numbers with up to four blocks, and one readout."""
+    """A random model of token numbers with up to four blocks, and one readout.
+
+    Args:
+        choose: Function from a sequence to one of its items.
+    """
     entry = keras.Input((STEPS,), dtype="int32")
     masked = choose([True, False])
     x = layers.Embedding(7, choose([3, 4]), mask_zero=masked)(entry)

@@ -84,9 +84,12 @@ def masked_models():
     entry = keras.Input((6, 3))
     x = ZeroMask()(layers.Dense(4)(entry))
     yield "own mask", keras.Model(entry, readout(layers.GRU(3)(x)))
+    # One head becomes two; the axis that attends, number 1 as well, must stay.
+    entry, x = embedded()
+    yield "one head", keras.Model(entry, readout(x + SharpAttention(1, 2)(x, x)))
 
 
-@pytest.mark.parametrize("index", range(4), ids=lambda i: f"masked{i}")
+@pytest.mark.parametrize("index", range(5), ids=lambda i: f"masked{i}")
 def test_masks_are_kept(index):
     name, model = list(masked_models())[index]
     randomize(model)
@@ -112,6 +115,14 @@ class ScaledAttention(layers.MultiHeadAttention):
 
 
 @register
+class SharpAttention(layers.MultiHeadAttention):
+    def _compute_attention(self, query, key, value, *args, **kwargs):
+        scores = ops.einsum(self._dot_product_equation, key, query)
+        scores = ops.softmax(2.0 * scores, axis=-1)
+        return ops.einsum(self._combine_equation, scores, value), scores
+
+
+@register
 class ResidualLSTM(layers.LSTM):
     def inner_loop(self, sequences, initial_state, mask, training=False):
         last, outputs, states = super().inner_loop(
@@ -130,9 +141,13 @@ def overriding_models():
     entry = keras.Input((5, 3))
     x = layers.Dense(4)(entry)
     yield keras.Model(entry, readout(ResidualLSTM(4)(x)))
+    # With one head, a bias has an axis of one position that becomes wider.
+    entry = keras.Input((5, 3))
+    x = layers.Dense(4)(entry)
+    yield keras.Model(entry, readout(ScaledAttention(1, 3)(x, x)))
 
 
-@pytest.mark.parametrize("index", range(3), ids=["conv", "attention", "lstm"])
+@pytest.mark.parametrize("index", range(4), ids=["conv", "attention", "lstm", "head"])
 def test_subclasses_that_override_a_helper(index):
     model = randomize(list(overriding_models())[index])
     error, _ = difference(model, random_inputs(model))

@@ -290,3 +290,39 @@ def test_a_scalar_weight_survives_pruning_twice():
         smaller = net2net.prune(model, ratio=0.3).apply()
         assert net2net.count_params(smaller) < net2net.count_params(model)
         model = smaller
+
+
+@register
+class Balanced(layers.Layer):
+    """Adds a loss of its own in training, as a mixture of experts does."""
+
+    def __init__(self, inner=6, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = inner
+        self.up, self.down = layers.Dense(inner, name="up"), layers.Dense(4)
+
+    def build(self, shape):
+        self.up.build(shape)
+        self.down.build((*shape[:-1], self.inner))
+
+    def call(self, x, training=None):
+        y = ops.relu(self.up(x))
+        if training:
+            self.add_loss(0.1 * ops.mean(ops.square(y)))
+        return x + self.down(y)
+
+    def get_config(self):
+        return {**super().get_config(), "inner": self.inner}
+
+
+def test_a_layer_that_adds_a_loss_in_training_keeps_it_and_changes_its_width():
+    model = sandwich(Balanced(name="balanced"))
+    plan, wide = widened(model)
+    assert wide.get_layer("balanced").inner == 9
+    assert (
+        "adds a loss" in plan.graph.fixed["balanced"]
+        or "training" in (plan.graph.fixed["balanced"])
+    )
+    assert_exact(model, wide)
+    wide(random_inputs(wide), training=True)
+    assert len(wide.losses) == 1

@@ -24,6 +24,7 @@ from keras_megan.net2net.channels.layout import Layout, unify
 from keras_megan.net2net.channels.roles import Follow, reads, writes
 from keras_megan.net2net.channels.sizes import shape_under
 from keras_megan.net2net.channels.whole import (
+    keep_root,
     settle_regions,
     settle_shared_variables,
 )
@@ -60,6 +61,8 @@ class ChannelGraph:
             for a subclassed model that does not know its inputs.
         count: Whether all sizes must be known, to count multiply-adds.
         strict: Whether to raise an error instead of keeping something as it is.
+        keep_class: Whether only those widths may change that the configuration of the
+            model's class can express: layers that it gives one number change alike.
 
     Attributes:
         graph: The flat `keras_megan.net2net.tracing.graph.Graph`.
@@ -71,15 +74,22 @@ class ChannelGraph:
         alike: List of layouts whose copies must stay copies: all of them are heard,
             whatever their shares.
         fixed: Dict from what stays as it is to the reason.
+        tried: Dict from configurations of layers that were tried to their shapes.
+        learned: Dict from the id of a layer to a list of (layout, places of its
+            configuration that change with it).
 
     Raises:
         UnknownOperationError: If an operation has no rule, with `strict`.
         SharedVariableError: If two layers own the same variable.
-        keras_megan.net2net.tracing.graph.TraceError: If the model cannot be laid out.
+        keras_megan.net2net.tracing.graph.TraceError: If the model cannot be laid out,
+            or, with `keep_class`, has no class of its own.
     """
 
-    def __init__(self, model, input_shape=None, count=False, strict=False):
+    def __init__(
+        self, model, input_shape=None, count=False, strict=False, keep_class=False
+    ):
         self.model = model
+        self.keep_class = keep_class
         if count and input_shape is None:
             input_shape = known_shapes(model)
         self.graph = trace(model, is_primitive, input_shape, whole_sizes=count)
@@ -91,6 +101,8 @@ class ChannelGraph:
         self.alike = []
         self.fixed = {}
         self.constant_roles = {}
+        self.tried = {}
+        self.learned = {}
         self._strict = strict
         self._sources = {}
         for tensor, name in zip(
@@ -106,6 +118,8 @@ class ChannelGraph:
             self._apply_shadow(region)
         settle_shared_variables(self)
         self._freeze_outputs()
+        if keep_class:
+            keep_root(self)
         if not count:
             settle_regions(self)
         if strict and self.fixed:
@@ -197,8 +211,8 @@ class ChannelGraph:
         for axis, size in enumerate(tensor.shape):
             if source.varies:
                 layouts.append(Layout.fixed(size, "a constant depends on a size"))
-            elif size == 1:
-                layouts.append(Layout.fixed(1, "it has one position"))
+            elif size < 2:
+                layouts.append(Layout.fixed(size, "it has no two positions"))
             else:
                 layouts.append(Layout.new(size, f"{call.name}.axis{axis}"))
         self.layouts[id(tensor)] = layouts

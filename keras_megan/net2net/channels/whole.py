@@ -11,16 +11,16 @@ from keras_megan.net2net.channels.index_map import IndexMap
 from keras_megan.net2net.channels.layout import Layout, unify
 from keras_megan.net2net.channels.maps import Maps
 from keras_megan.net2net.errors import Net2NetError
-from keras_megan.net2net.rewriting.remake import (
-    Fitting,
-    groups_in,
-    is_special,
-)
+from keras_megan.net2net.rewriting.remake import Fitting, groups_in
+from keras_megan.net2net.rewriting.special import is_special
 from keras_megan.net2net.tracing.calls import Source, TraceError
+from keras_megan.net2net.tracing.graph import has_own_class
 from keras_megan.net2net.tracing.nodes import layers_of
 
 #: How many configurations are tried before a width counts as one that is not there.
 _TRIES = 24
+#: Why a model stays whole because its user wants it so.
+KEPT = "its class is kept"
 
 
 class SharedVariableError(Net2NetError):
@@ -83,6 +83,22 @@ def _holder(regions, indices):
     return min(holders, key=lambda group: group[0].stop - group[0].start)[0]
 
 
+def keep_root(graph):
+    """Keeps the model of the class that it is.
+
+    Raises:
+        TraceError: If it has no class with a configuration of its own.
+    """
+    model = graph.model
+    root = next((r for r in graph.graph.regions if not r.path), None)
+    if root is None or not has_own_class(model):
+        raise TraceError(
+            f"Model '{model.name}' is a plain {type(model).__name__} model, and that "
+            "class has no widths of its own; leave keep_class out."
+        )
+    root.whole = root.whole or KEPT
+
+
 def settle_regions(graph):
     """Freezes what layers that must stay whole cannot take; see above.
 
@@ -95,20 +111,24 @@ def settle_regions(graph):
         if region.whole is None or region.start < covered:
             continue
         covered = region.stop
-        graph.fixed[region.path or region.layer.name] = (
-            f"{type(region.layer).__name__} stays whole, widths of its configuration "
-            f"can change: {region.whole}"
-        )
+        if region.whole != KEPT:
+            graph.fixed[region.path or region.layer.name] = (
+                f"{type(region.layer).__name__} stays whole, widths of its "
+                f"configuration can change: {region.whole}"
+            )
         for group in groups_in(graph, region):
             if group.frozen is None and group.binding is None:
                 key = _key(graph, region, group)
-                takes = known.get(key)
+                takes, places = known.get(key, (None, ()))
                 if takes is None:
-                    coupled = _coupled(graph, region, group)
+                    coupled, places = _coupled(graph, region, group)
                     takes = bool(coupled)
                     if len(coupled) < 2:
-                        known[key] = takes
-                if not takes:
+                        known[key] = takes, places
+                if takes:
+                    learned = graph.learned.setdefault(id(region.layer), [])
+                    learned.append((Layout([(group, 1)]), places))
+                else:
                     group.freeze(
                         f"'{region.path or region.layer.name}' stays whole "
                         f"({region.whole}), and its configuration has no such width"
@@ -173,12 +193,12 @@ def _coupled(graph, region, group):
     """The groups that change if the layer is made with twice the units of a group.
 
     Groups that can only change together are joined. There are none if the layer's class
-    cannot be made so.
+    cannot be made so. And the places of its configuration that must change for that.
     """
     twice = np.arange(2 * group.size) % group.size
     maps = Maps({group: IndexMap.copies(group.size, twice, "first")})
     if is_special(graph, region, maps):
-        return {}
+        return {}, ()
 
     def alike(sizes):
         return all(
@@ -186,15 +206,15 @@ def _coupled(graph, region, group):
             for other, size in sizes.items()
         )
 
-    sizes = Fitting(graph, region, maps).coupled(_TRIES, alike)
+    sizes, places = Fitting(graph, region, maps).coupled(_TRIES, alike)
     uneven = np.arange(group.size + (group.size + 1) // 2) % group.size
     index_map = IndexMap.copies(group.size, uneven, "first")
     if is_special(graph, region, Maps(dict.fromkeys(sizes, index_map))):
-        return {}
+        return {}, ()
     for other in sizes:
         if other is not group:
             unify(Layout([(group, 1)]), Layout([(other, 1)]), region.path)
-    return sizes
+    return sizes, places
 
 
 def _key(graph, region, group):

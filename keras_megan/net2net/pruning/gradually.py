@@ -91,7 +91,9 @@ def prune_gradually(
             f"latency; received {', '.join(refused) or f'ratio={ratio!r}'}."
         )
     way = _way(schedule, steps)
-    graph = as_graph(model, options.get("strict", False))
+    graph = as_graph(
+        model, options.get("strict", False), options.get("keep_class", False)
+    )
     targets = _targets(graph.model, ratio, way, options)
     kept = groups_of(graph, keep)
     for target in targets:
@@ -103,7 +105,7 @@ def prune_gradually(
         places = _places(plan, network, kept)
         trained = between(network, plan)
         network = network if trained is None else trained
-        graph = ChannelGraph(network)
+        graph = ChannelGraph(network, keep_class=graph.keep_class)
         kept = _groups_at(graph, places)
     return network
 

@@ -18,12 +18,13 @@ import keras
 import numpy as np
 
 from keras_megan.net2net.channels.index_map import IndexMap
-from keras_megan.net2net.plan import Plan, PlanError, as_graph, spread_width
+from keras_megan.net2net.plan import Plan, PlanError, as_graph
 from keras_megan.net2net.pruning.budgets import BUDGETS, counts_within
 from keras_megan.net2net.pruning.choosing import SCOPES, Chooser
 from keras_megan.net2net.pruning.importance import Importance, checked_scores
 from keras_megan.net2net.pruning.selecting import groups_of, label_of
 from keras_megan.net2net.pruning.weight_importances import GroupNorm
+from keras_megan.net2net.widths import spread_width
 
 
 def prune(
@@ -43,6 +44,7 @@ def prune(
     input_shape: Any = None,
     measure: Callable[[keras.Model], float] | None = None,
     strict: bool = False,
+    keep_class: bool = False,
 ) -> Plan:
     """Plans a narrower model.
 
@@ -77,6 +79,9 @@ def prune(
             it on a phone; by default `net2net.measure_latency`.
         strict: Whether to raise an error where an operation has no rule or a layer
             cannot be laid out, instead of keeping it as it is.
+        keep_class: Whether the new model must be of the original's class: only widths
+            that the class's configuration has change, and layers that it gives one
+            number change alike. For methods such as ``generate``.
 
     Returns:
         A `Plan`. No group goes below one unit. Where nothing changes, a warning says
@@ -99,7 +104,7 @@ def prune(
     whole = isinstance(round_to, numbers.Integral) and not isinstance(round_to, bool)
     _check(whole and round_to >= 1, "round_to must be a positive integer", round_to)
     _check(_is_share(max_ratio, 1.0), "max_ratio must be above 0, at most 1", max_ratio)
-    graph = as_graph(model, strict)
+    graph = as_graph(model, strict, keep_class)
     _check(ratios is None or isinstance(ratios, dict), "ratios must be a dict", ratios)
     _check(measure is None or callable(measure), "measure must be a function", measure)
     own = {group: 0.0 for group in groups_of(graph, keep)}

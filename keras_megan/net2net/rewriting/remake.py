@@ -14,6 +14,14 @@ import keras
 
 from keras_megan.net2net.channels.sizes import shape_under
 from keras_megan.net2net.errors import Net2NetError
+from keras_megan.net2net.rewriting.configurations import (
+    only_wanted,
+    places_of,
+    plain_lists,
+    put,
+    variants,
+    with_multiples,
+)
 from keras_megan.net2net.tracing.calls import Tensor
 from keras_megan.net2net.tracing.layer_config import (
     config_of,
@@ -55,7 +63,15 @@ class Fitting:
             tries: The largest number of configurations to try.
             name: Name of the new layer.
         """
-        return next((new for new in self._made(tries, name) if self._fits(new)), None)
+        searched = self._configurations(tries, most_first=True)
+        likely = itertools.chain(self._learned(), self._by_effect())
+        for config, _ in itertools.chain(likely, searched):
+            shapes = self._shapes_of(config)
+            if shapes is not None and self._fits(shapes):
+                if name is not None:
+                    config["name"] = name
+                return self._make(config)[0]
+        return None
 
     def coupled(self, tries, accepts):
         """Returns what else changes in a configuration that has the wanted change.
@@ -65,10 +81,12 @@ class Fitting:
             accepts: Function from such a dict to whether it will do.
 
         Returns:
-            Dict from `Group` to its new size, of all groups that change, as few as
-            possible; empty if no configuration has the wanted change.
+            Dict from `Group` to its new size, of all groups that change, where as
+            little of the configuration changes as possible; empty if no configuration
+            has the wanted change. And the places of the configuration that changed,
+            each with its old number.
         """
-        wanted, best = self._maps.sizes, {}
+        wanted = self._maps.sizes
         own = {id(variable) for variable in self._region.layer.variables}
         carried = {
             group
@@ -77,73 +95,145 @@ class Fitting:
             for role in weight.roles.values()
             for group in role.layout.groups
         }
-        for new in self._made(tries):
-            sizes = self._sizes_of(new)
+        for config, places in self._configurations(tries, most_first=False):
+            shapes = self._shapes_of(config)
+            sizes = None if shapes is None else self._sizes_of(shapes)
             if sizes is None:
                 continue
             # What only passes through shows in no variable, but in what is returned.
             sizes = {**{g: n for g, n in wanted.items() if g not in carried}, **sizes}
-            if not wanted.items() <= sizes.items():
-                continue
-            if accepts(sizes) and (not best or len(sizes) < len(best)):
-                best = sizes
-            if len(best) == len(wanted):
-                break
-        return best
+            if wanted.items() <= sizes.items() and accepts(sizes):
+                return sizes, places
+        return {}, ()
 
-    def _made(self, tries, name=None):
-        """Yields the layer made from one configuration after the other."""
-        layer = self._region.layer
+    def _learned(self):
+        """Yields the configuration in which what was found for each group changes."""
         try:
-            config = config_of(layer)
+            config = plain_lists(config_of(self._region.layer))
+        except Exception:  # Whatever a user's get_config raises.
+            return
+        places = []
+        for layout, found in self._graph.learned.get(id(self._region.layer), ()):
+            for group in layout.groups:
+                size = self._maps.sizes.get(group, group.size)
+                if size == group.size:
+                    continue
+                for path, old in found:
+                    new, rest = divmod(old * size, group.size)
+                    if rest:
+                        return
+                    places.append((path, old))
+                    put(config, path, new)
+        if places:
+            yield config, tuple(places)
+
+    def _by_effect(self):
+        """Yields the configuration of all places that alone do only what is wanted.
+
+        And that with the places that cannot change alone, such as one of two numbers
+        of heads, of which one must divide the other.
+        """
+        try:
+            config = plain_lists(config_of(self._region.layer))
+        except Exception:  # Whatever a user's get_config raises.
+            return
+        variables = self._region.layer.variables
+        before = [tuple(variable.shape) for variable in variables]
+        wanted = [self._shape_under(v, self._maps.sizes) for v in variables]
+        right, undecided = [], []
+        changes = self._changes()
+        if not changes:
+            return
+        for path, old, options in places_of(config, with_multiples(changes)):
+            for new in options:
+                changed = copy.deepcopy(config)
+                put(changed, path, new)
+                made = self._made(changed)
+                if made is None and new in changes.get(old, ()):
+                    undecided.append((path, old, new))
+                elif made is not None and only_wanted(before, made[0], wanted):
+                    right.append((path, old, new))
+        for places in (right, right + undecided) if undecided else (right,):
+            changed = copy.deepcopy(config)
+            for path, _, new in places:
+                put(changed, path, new)
+            yield changed, tuple((path, old) for path, old, _ in places)
+
+    def _configurations(self, tries, most_first):
+        """Yields one configuration after the other, and the places that changed."""
+        try:
+            config = config_of(self._region.layer)
         except Exception as error:  # Whatever a user's get_config raises.
             self.reason = f"{type(error).__name__}: {error}"
             return
         changes = self._changes()
         # A width may stand in a configuration as a multiple: of heads, or of gates.
-        sets = [changes, _with_multiples(changes)] if changes else [changes]
+        sets = [changes, with_multiples(changes)] if changes else [changes]
         share = max(1, tries // len(sets))
-        options = (itertools.islice(variants(config, each), share) for each in sets)
-        for changed in itertools.chain.from_iterable(options):
-            if name is not None:
-                changed["name"] = name
-            new = self._attempt(changed)
-            if new is not None:
-                yield new
+        for each in sets:
+            yield from itertools.islice(variants(config, each, most_first), share)
 
-    def _attempt(self, config):
-        layer = self._region.layer
-        try:
-            with keras.saving.custom_object_scope(functions_of(layer)):
-                new = made_of(type(layer), config)
-            shapes = self._build(new)
-        except Exception as error:  # Whatever a class says to odd widths.
-            text = str(error).strip().splitlines()
-            self.reason = f"{type(error).__name__}: {text[0] if text else ''}"
+    def _shapes_of(self, config):
+        """The shapes of the variables under a configuration; None if it cannot be."""
+        made = self._made(config)
+        if made is None:
             return None
+        variables, outputs = made
         wanted = [self._shape(tensor) for tensor in self._region.outputs]
-        if shapes and not _fit(shapes, wanted):
-            self.reason = f"it returns {shapes} instead of {wanted}"
+        if outputs and not _fit(outputs, wanted):
+            self.reason = f"it returns {outputs} instead of {wanted}"
             return None
-        if len(layer.variables) != len(new.variables):
-            self.reason = (
-                f"it has {len(new.variables)} variables instead of "
-                f"{len(layer.variables)}"
-            )
+        count = len(self._region.layer.variables)
+        if len(variables) != count:
+            self.reason = f"it has {len(variables)} variables instead of {count}"
             return None
-        return new
+        return variables
 
-    def _fits(self, new):
+    def _made(self, config):
+        """The shapes of variables and outputs under a configuration; None if it fails.
+
+        Equal layers of a model have equal configurations, and the same one is tried
+        for one group after the other, so each is made only once.
+        """
+        kind = type(self._region.layer)
+        named = {key: value for key, value in config.items() if key != "name"}
+        inputs = keras.tree.map_structure(
+            self._described, (self._region.args, self._region.kwargs)
+        )
+        key = (kind, repr(named), repr(inputs))
+        if key not in self._graph.tried:
+            try:
+                new, shapes = self._make(config)
+                made = [tuple(variable.shape) for variable in new.variables], shapes
+            except Exception as error:  # Whatever a class says to odd widths.
+                text = str(error).strip().splitlines()
+                made = f"{type(error).__name__}: {text[0] if text else ''}"
+            self._graph.tried[key] = made
+        found = self._graph.tried[key]
+        if isinstance(found, str):
+            self.reason = found
+            return None
+        return found
+
+    def _described(self, leaf):
+        if isinstance(leaf, Tensor):
+            return repr((self._shape(leaf), leaf.dtype, leaf.mask))
+        return repr(leaf)
+
+    def _make(self, config):
+        """The layer of a configuration, built, and the shapes of what it returns."""
+        layer = self._region.layer
+        with keras.saving.custom_object_scope(functions_of(layer)):
+            new = made_of(type(layer), copy.deepcopy(config))
+        return new, self._build(new)
+
+    def _fits(self, shapes):
         """Whether every variable has the wanted shape."""
         sizes = self._maps.sizes
-        for before, after in zip(
-            self._region.layer.variables, new.variables, strict=True
-        ):
+        for before, after in zip(self._region.layer.variables, shapes, strict=True):
             wanted = self._shape_under(before, sizes)
-            if tuple(after.shape) != wanted:
-                self.reason = (
-                    f"'{before.path}' becomes {tuple(after.shape)} instead of {wanted}"
-                )
+            if after != wanted:
+                self.reason = f"'{before.path}' becomes {after} instead of {wanted}"
                 return False
         return True
 
@@ -151,19 +241,15 @@ class Fitting:
         weight = self._weights.get(id(variable))
         return tuple(variable.shape) if weight is None else shape_under(weight, sizes)
 
-    def _sizes_of(self, new):
+    def _sizes_of(self, shapes):
         """The sizes of all groups that explain a layer's shapes, None if none do."""
-        sizes, pairs = (
-            {},
-            list(zip(self._region.layer.variables, new.variables, strict=True)),
-        )
+        sizes = {}
+        pairs = list(zip(self._region.layer.variables, shapes, strict=True))
         for before, after in pairs:
             weight = self._weights.get(id(before))
-            if len(before.shape) != len(after.shape):
+            if len(before.shape) != len(after):
                 return None
-            for axis, (old, size) in enumerate(
-                zip(before.shape, after.shape, strict=True)
-            ):
+            for axis, (old, size) in enumerate(zip(before.shape, after, strict=True)):
                 if old == size:
                     continue
                 if weight is None or axis not in weight.roles:
@@ -176,8 +262,7 @@ class Fitting:
                 if rest or sizes.setdefault(groups.pop(), units) != units:
                     return None
         right = all(
-            tuple(after.shape) == self._shape_under(before, sizes)
-            for before, after in pairs
+            after == self._shape_under(before, sizes) for before, after in pairs
         )
         return sizes if right else None
 
@@ -255,110 +340,3 @@ def _fit(shapes, wanted):
         and all(x == y or x is None or y is None for x, y in zip(a, b, strict=True))
         for a, b in zip(shapes, wanted, strict=True)
     )
-
-
-def variants(config, changes):
-    """Yields configurations with numbers replaced, from all to none of them.
-
-    Args:
-        config: The configuration.
-        changes: Dict from an old number to the list of new ones.
-    """
-    config = _plain_lists(config) if changes else config
-    places = [
-        (path, changes[value]) for path, value in _numbers(config) if value in changes
-    ]
-    for left_out in range(len(places) + 1):
-        for fixed in itertools.combinations(range(len(places)), left_out):
-            chosen = [p for index, p in enumerate(places) if index not in fixed]
-            for values in itertools.product(*(options for _, options in chosen)):
-                changed = copy.deepcopy(config)
-                for (path, _), value in zip(chosen, values, strict=True):
-                    _put(changed, path, value)
-                yield changed
-
-
-def _with_multiples(changes):
-    """Changes of numbers, and of small multiples of them."""
-    result = {old: list(new) for old, new in changes.items()}
-    for factor in (2, 3, 4):
-        for old, values in changes.items():
-            known = result.setdefault(factor * old, [])
-            known += [factor * new for new in values if factor * new not in known]
-    return result
-
-
-def _numbers(value, path=()):
-    if isinstance(value, dict):
-        items = value.items()
-    elif isinstance(value, list):
-        items = enumerate(value)
-    else:
-        if isinstance(value, int) and not isinstance(value, bool):
-            yield path, value
-        return
-    for key, item in items:
-        if key not in ("seed", "name", "axis"):
-            yield from _numbers(item, (*path, key))
-
-
-def _put(config, path, value):
-    *outer, last = path
-    for key in outer:
-        config = config[key]
-    config[last] = value
-
-
-def _plain_lists(value):
-    """A structure with lists in place of tuples, as it comes out of a file."""
-    if isinstance(value, dict):
-        return {key: _plain_lists(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain_lists(item) for item in value]
-    return value
-
-
-# === What a class cannot do by itself =================================================
-class _PlainError(Exception):
-    """The call is made with the arguments as they are."""
-
-
-class _SpecialError(Exception):
-    """The call needs something beside it."""
-
-
-class _DryReplay:
-    """A `Replay` that only finds out whether a call needs something beside it."""
-
-    def __init__(self, call, maps):
-        self.call = call
-        self.operation = call.operation
-        self.args, self.kwargs = call.args, call.kwargs
-        self.inputs = call.inputs
-        self.index_map = maps.index_map
-        self.size = maps.size
-        self.is_changed = maps.is_changed
-
-    def _plain(self, *args, **kwargs):
-        raise _PlainError
-
-    def _special(self, *args, **kwargs):
-        raise _SpecialError
-
-    run = run_unchanged = with_config = _plain
-    multiply = add = constant = substitute = _special
-
-
-def is_special(graph, region, maps):
-    """Returns whether a call of a region needs factors or another layer under maps."""
-    for call in graph.graph.calls[region.start : region.stop]:
-        player = graph.players.get(call.name)
-        if player is None:
-            continue
-        try:
-            player(_DryReplay(call, maps))
-        except _PlainError:
-            continue
-        except _SpecialError:
-            return True
-    return False

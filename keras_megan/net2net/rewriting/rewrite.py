@@ -2,17 +2,19 @@
 
 Where the model's class has a configuration with the new widths, the new model is of
 that class; otherwise it is a functional model in which the calls are replayed
-(`keras_megan.net2net.rewriting.replay`). Nothing is shared with the original. Then each
-variable is set to the old value gathered along the axes that write a changed group, and
-gathered and multiplied by the shares along those that read it; the products are taken
-in float64.
+(`keras_megan.net2net.rewriting.rewriter`). Nothing is shared with the original. Then
+each variable is set to the old value gathered along the axes that write a changed
+group, and gathered and multiplied by the shares along those that read it; the products
+are taken in float64.
 """
 
 import keras
 import numpy as np
 
-from keras_megan.net2net.rewriting.remake import Fitting, RemakeError, is_special
-from keras_megan.net2net.rewriting.replay import NoChange, Rewriter
+from keras_megan.net2net.rewriting.remake import Fitting, RemakeError
+from keras_megan.net2net.rewriting.replay import NoChange
+from keras_megan.net2net.rewriting.rewriter import Rewriter
+from keras_megan.net2net.rewriting.special import is_special
 from keras_megan.net2net.rules.base import RuleError
 from keras_megan.net2net.tracing.graph import has_own_class
 from keras_megan.net2net.tracing.nodes import layers_of

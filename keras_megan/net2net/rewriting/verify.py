@@ -13,7 +13,8 @@ differently. What that changes is rounding; what is far more is an error.
 import keras
 import numpy as np
 
-from keras_megan.net2net.rewriting.replay import NoChange, Rewriter
+from keras_megan.net2net.rewriting.replay import NoChange
+from keras_megan.net2net.rewriting.rewriter import Rewriter
 from keras_megan.net2net.tracing.calls import Source
 from keras_megan.net2net.tracing.nodes import layers_of
 

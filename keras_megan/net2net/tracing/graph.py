@@ -74,7 +74,11 @@ def trace(model, is_primitive, input_shape=None, whole_sizes=False):
             real = another.accounted(lambda: another.twice(sizes))  # noqa: B023
         except Exception:
             continue
-        if graph is None or another.failed < attempt.failed:
+        # Of two that keep as many layers, the one that sees more of the model.
+        if graph is None or (another.failed, -len(real.calls)) < (
+            attempt.failed,
+            -len(graph.calls),
+        ):
             graph, attempt = real, another
         break
     if graph is not None:

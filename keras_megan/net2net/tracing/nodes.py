@@ -110,12 +110,20 @@ def looking_inside(is_primitive):
       and need not take all the arguments that ``call`` takes. Of primitive layers that
       is good enough unless it loses a size.
     - Layers may return None beside tensors; Keras refuses to make a node of that.
+    - Layers may add losses, which Keras takes of real tensors only.
 
     Args:
         is_primitive: Function from a layer to whether it is one call.
+
+    Yields:
+        Dict that gets the layers that add losses, by their id.
     """
     module = inspect.getmodule(keras.Layer)
     strict, ask = module.Node, keras.Layer.symbolic_call
+    add_loss, adding = keras.Layer.add_loss, {}
+
+    def remember(layer, loss):
+        adding[id(layer)] = layer
 
     def node(operation, call_args=None, call_kwargs=None, outputs=None):
         leaves = keras.tree.flatten(outputs)
@@ -134,10 +142,12 @@ def looking_inside(is_primitive):
         return keras.tree.map_structure(_fresh, outputs)
 
     module.Node, keras.Layer.symbolic_call = node, run
+    keras.Layer.add_loss = remember
     try:
-        yield
+        yield adding
     finally:
         module.Node, keras.Layer.symbolic_call = strict, ask
+        keras.Layer.add_loss = add_loss
 
 
 def _is_open(*structure):

@@ -136,7 +136,7 @@ class Tracer:
             self.regions.append(region)
         before = NodesOf(layer)
         try:
-            with looking_inside(self._is_primitive):
+            with looking_inside(self._is_primitive) as adding:
                 outputs, known = self._call_symbolically(layer, args, kwargs)
                 nodes = ordered_nodes(outputs, known)
                 prefix = f"{path}/" if path else ""
@@ -151,6 +151,8 @@ class Tracer:
             region.whole = "a mask passes through it"
         elif layer.activity_regularizer is not None:
             region.whole = "it regularises its activity"
+        elif id(layer) in adding:
+            region.whole = "it adds a loss of its own"
         return region.structure
 
     def _apart(self, structure, region):
