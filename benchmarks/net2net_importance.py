@@ -6,7 +6,7 @@ with units competing over all groups ("global"; for some also inside their group
 "local"), and its accuracy is measured
 
 - at once, as pruned;
-- recalibrated: running statistics measured anew on some training images;
+- recalibrated: running statistics measured again on some training images;
 - tuned: trained on for a few batches after that.
 
     python -m benchmarks.net2net_importance --data cifar10.npz --markdown table.md

@@ -123,7 +123,7 @@ def make_engines(wish: Wish, console: Console) -> int:
 
 
 def _kept(folder: Path, wish: Wish) -> list[PresetFile]:
-    """The files for the weights of now that the wish does not make anew."""
+    """The files for the weights of now that the wish does not rebuild."""
     return [
         file
         for file in read_listing(folder)

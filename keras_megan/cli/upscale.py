@@ -185,7 +185,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--restart",
         action="store_true",
-        help="begin anew instead of continuing earlier work",
+        help="start over instead of continuing earlier work",
     )
 
     add = parser.add_argument_group("trying and watching").add_argument

@@ -73,12 +73,12 @@ def test_a_damaged_segment_is_made_again_and_named(begun, harm, number):
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", '"x"', '{"job": 3}', '{"job": {}, "facts": []}', "[" * 9999]
 )
-def test_a_damaged_record_of_the_job_begins_anew_and_says_so(begun, text):
+def test_a_damaged_record_of_the_job_starts_over_and_says_so(begun, text):
     clip, output, whole = begun
     (work_folder(output) / "job.json").write_text(text)
     summary = upscale(clip, output, PlainRunner())
     assert summary.resumed_frames == 0 and output.read_bytes() == whole
-    assert any("is damaged: starting anew" in note for note in summary.notes)
+    assert any("is damaged: starting over" in note for note in summary.notes)
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_no_sound_loses_the_job(tmp_path, name, codec, rate, suffix):
     assert after[1] == pytest.approx(before[1], abs=0.06)
     assert after[2] == pytest.approx(before[2], rel=0.1)
     # What was to be said was said before the first frame.
-    notes = [event for event in listener.events if "encoded anew" in event]
+    notes = [event for event in listener.events if "re-encoded" in event]
     assert listener.events.index("begin") == len(listener.events) - 24
     assert bool(notes) == (before[0] != after[0])
 

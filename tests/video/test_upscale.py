@@ -85,7 +85,7 @@ def test_sound_is_copied_bit_for_bit_and_stays_in_place(tmp_path, clip):
     assert packets(output) == packets(clip)
 
 
-def test_sound_that_the_container_cannot_hold_is_encoded_anew(tmp_path, clip):
+def test_sound_that_the_container_cannot_hold_is_re_encoded(tmp_path, clip):
     notes = []
 
     class Listener:
@@ -367,7 +367,7 @@ def test_another_model_is_not_mixed_with_what_is_finished(tmp_path, long_clip):
         upscale(long_clip, output, other)
 
 
-def test_a_segment_without_a_record_is_made_anew(tmp_path, long_clip):
+def test_a_segment_without_a_record_is_rebuilt(tmp_path, long_clip):
     output = tmp_path / "out.mp4"
     with pytest.raises(KeyboardInterrupt):
         upscale(long_clip, output, Interrupted(18))

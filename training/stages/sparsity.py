@@ -4,7 +4,7 @@
     Stage(..., sparsity=Sparsity(pattern="2:4"))         2 of every 4 inputs
 
 Beside each kernel stands a mask of zeros and ones. On the schedule's steps the masks
-are chosen anew, the smallest magnitudes to zero; after every step the trained and the
+are chosen again, the smallest magnitudes to zero; after every step the trained and the
 averaged weights are multiplied by them. So the kept network's weights are zero exactly
 where the masks are. Unlike pruning by `keras_megan.net2net` this changes no shape: it
 pays where a runtime or a compressed download makes use of zeros.

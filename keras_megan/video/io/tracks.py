@@ -4,7 +4,7 @@ In: a stream of the input and a `Way`, what is to become of it. Out: a track of 
 output and its packets, shifted so that the first frame is at 0.
 
 - `copy`: packet by packet, without loss.
-- `encode`: sound that the container cannot hold is decoded and encoded anew.
+- `encode`: sound that the container cannot hold is decoded and re-encoded.
 - `attach`: fonts are put into the file as they are.
 
 `ways_for` lists the ways worth trying for a stream, best first; which of them the
@@ -142,7 +142,7 @@ class CopyText(Copy):
 
 
 class Encode:
-    """Decodes sound and encodes it anew; what cannot be decoded is silence."""
+    """Decodes sound and re-encodes it; what cannot be decoded is silence."""
 
     def __init__(self, output, source, way: Way):
         context = source.codec_context
@@ -227,7 +227,7 @@ def keep_tags(source, made) -> None:
 
 
 def to_encoding(ways: list[Way], sound: set[int], suffix: str) -> list[Way]:
-    """The same ways with every copied sound encoded anew instead."""
+    """The same ways with every copied sound re-encoded instead."""
     encoder = next(iter(_SOUND.get(suffix, ())), "")
     return [
         replace(way, kind="encode", encoder=encoder)

@@ -4,7 +4,7 @@ In: the input and how the output is to be coded. Out: the `Way` each of the inpu
 other streams goes. A few grey pictures of the output's size are encoded by the very
 encoder of the job, and joined by the very code that will join the result with the first
 packets of each stream; the file is opened again and listened to. What does not come out
-as it went in is encoded anew, and what cannot be is left out; a line says so. So no job
+as it went in is re-encoded, and what cannot be is left out; a line says so. So no job
 is lost at its end to something its first second could have told.
 """
 
@@ -98,8 +98,8 @@ def find_ways(
                 continue
             if chosen.kind == "encode":
                 note(
-                    f"{suffix} cannot hold the input's {codec} sound as it is: encoded "
-                    f"anew as {chosen.encoder}."
+                    f"{suffix} cannot hold the input's {codec} sound as it is: re-encoded "
+                    f"as {chosen.encoder}."
                 )
             kept.append(chosen)
     finally:

@@ -2,7 +2,7 @@
 
 The result was tried in advance (`io.trial`), so joining works. Should it fail all the
 same at some packet far into the file, hours of work are not lost to it: sound is
-encoded anew, then left out, and a line says so.
+re-encoded, then left out, and a line says so.
 """
 
 import os
@@ -46,7 +46,7 @@ def join(
 
 
 def _lesser(beside: Beside | None, suffix: str) -> Iterator[Beside | None]:
-    """As planned, then with sound encoded anew, then with sound alone, then nothing."""
+    """As planned, then with sound re-encoded, then with sound alone, then nothing."""
     if beside is not None and beside.ways:
         yield beside
         with open_input(beside.source) as source:

@@ -4,10 +4,10 @@
         job.json              what is being made of what: contents and settings
         segment_00000.mp4     finished, closed, on the disk
         segment_00000.json    ... says so, with a checksum: written after it and renamed
-        unfinished.mp4        in the making when the power failed; made anew
+        unfinished.mp4        in the making when the power failed; rebuilt
 
 The same command run again finds the same contents and settings and goes on with what
-has no record. A segment that no longer fits its checksum is removed and made anew.
+has no record. A segment that no longer fits its checksum is removed and rebuilt.
 Finished work of another job is never thrown away unasked: the job is refused, and the
 user says `--restart`, or returns to the earlier settings.
 """
@@ -87,7 +87,7 @@ class Journal:
         if changed:
             raise VideoError(
                 f"'{folder}' holds unfinished work that was begun differently "
-                f"({changed}). Go back to that, or add --restart to begin anew."
+                f"({changed}). Go back to that, or add --restart to start over."
             )
         self.facts = earlier["facts"]
         self._find_segments()
@@ -162,7 +162,7 @@ class Journal:
             begun = list(self.folder.glob("segment_*.json"))
             return record if begun or record["job"] == self._job else None
         self.notes.append(
-            f"The record of the earlier run, '{path}', is damaged: starting anew."
+            f"The record of the earlier run, '{path}', is damaged: starting over."
         )
         return None
 
