@@ -40,7 +40,7 @@ def measure(path: Path, rounds: int, windows: int, webgpu: bool) -> list[dict]:
     Args:
         path: A file with one clip as input.
         rounds: How often all take turns.
-        windows: Of each browser in each round, besides the first.
+        windows: Windows that each browser computes in each round, besides the first.
         webgpu: Whether WebGPU takes part.
 
     Returns:

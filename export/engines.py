@@ -40,8 +40,8 @@ from keras_megan.video.models.preset_files import (
     write_listing,
 )
 
-#: Of the pixels computed for 21 usual sizes of video, from 128x72 to 1280x720, 66 % are
-#: not computed twice, in the mean; with the first of these alone 54 %, with 128x72,
+#: For 21 usual sizes of video, from 128x72 to 1280x720, on average 66 % of the pixels
+#: that are computed are computed once; with the first of these alone 54 %, with 128x72,
 #: 256x148 and 360x180 71 %.
 SIZES = ("128x72", "176x144")
 
@@ -53,7 +53,7 @@ class Wish:
     Attributes:
         preset: Name or folder of the preset.
         sizes: Width and height of the tiles.
-        precisions: Of `PRECISIONS`.
+        precisions: Some of `PRECISIONS`.
         calibration: Footage for int8: a video, a folder of videos, or "demo".
         clip: Footage to verify on; `None` for the drawn scene.
         windows: How many windows to verify on.

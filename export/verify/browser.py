@@ -57,7 +57,7 @@ class BrowserRun:
         console: Warnings and errors, those of WebGPU included.
         message: Why it is not done, in one line.
         adapter: Name of the WebGPU adapter.
-        seconds: Of each window.
+        seconds: How long each window took.
     """
 
     status: str

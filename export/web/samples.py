@@ -28,7 +28,7 @@ class Sample:
     Attributes:
         file, title: Its name, for the folder and for people.
         width, height: In pixels.
-        moments: Of the scene, in seconds, one for each frame.
+        moments: Moments of the scene in seconds, one for each frame.
         look: What is done to each large picture.
         tone: Hertz of its sound; None: silent.
     """

@@ -21,7 +21,7 @@ class Report:
 
     Attributes:
         as_json: As given.
-        errors: Of the clips that failed.
+        errors: What went wrong with each clip that failed.
     """
 
     def __init__(self, total: int, as_json: bool, quiet: bool):

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 _LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
-#: Of the blur, in pixels of the enlarged frame: detail of an input pixel is 4 wide.
+#: Radius of the blur, in pixels of the enlarged frame, where an input pixel is 4 wide.
 _SIGMA = 1.2
 #: More would draw the noise of a frame that failed.
 _LARGEST_AMOUNT = 1.5

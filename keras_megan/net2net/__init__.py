@@ -21,7 +21,7 @@ so at its top. The words that the code uses, in the order in which a model meets
 - *map*: for each unit of a changed group, which old unit it copies and its *share*, how
   much it counts (`channels.index_map`). A *plan* is a map per group, and insertions.
 - *replay*: a call, made again in the new model (`rewriting`); a *player* is a rule's
-  own way of doing so. To *remake* a region is to make its layer anew by its own class.
+  own way of doing so. To *remake* a region is to rebuild its layer by its own class.
 """
 
 from keras_megan.net2net.channels.channel_graph import ChannelGraph

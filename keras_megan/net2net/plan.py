@@ -102,7 +102,7 @@ class Plan(Maps):
             for layout, name in self.graph.copies_only:
                 if group in layout.groups:
                     raise PlanError(
-                        f"'{group.name}' cannot take units that are no copies: "
+                        f"'{group.name}' cannot take units that are not copies: "
                         f"'{name}' treats its channels in a way that only copies "
                         "survive."
                     )
@@ -192,7 +192,7 @@ class Plan(Maps):
 
         Raises:
             Net2NetError: If the new model does not compute what it should, or a layer
-                cannot be made anew.
+                cannot be rebuilt.
         """
         noise = self.noise if noise is None else noise
         seed = self.seed if seed is None else seed

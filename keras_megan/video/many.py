@@ -27,7 +27,7 @@ class Outcome:
 
     Attributes:
         clip: The clip.
-        summary: Of its job, if it was done.
+        summary: What its job came to, if it was done.
         error: Why not, in one line; empty if it was done or skipped.
         skipped: Whether its result was there already.
     """

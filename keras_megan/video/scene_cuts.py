@@ -20,7 +20,7 @@ The first distance is the idea of FFmpeg's scene score (`scdet`).
 the histogram knows nothing of it. The lesser of two ratios to the most that the last
 frames had, on a grey thumbnail of 128x72: how much the picture changed, and how much of
 that no motion explains. The motion is DIS optical flow (Kroeger et al., ECCV 2016);
-what it carries to another place is subtracted, so a camera that is pushed is no jump.
+what it carries to another place is subtracted, so a pushed camera is not a jump.
 """
 
 import collections
@@ -34,11 +34,11 @@ DEFAULT_THRESHOLD = 16.0
 _THUMBNAIL = (64, 36)
 _BINS = 16
 _GREY = (128, 72)
-# Frames to compare with. Drawings that are held for as long are no jumps, nor is what
+# Frames to compare with. Drawings that are held for as long are not jumps, nor is what
 # comes so soon after a cut.
 _HISTORY = 6
 _DESCENT_STEPS = 40
-# What is added to both sides of the ratios, in grey levels, so that noise is no change.
+# Added to both sides of the ratios, in grey levels, so that noise is not a change.
 _CHANGE_FLOOR, _UNEXPLAINED_FLOOR = 3.0, 1.5
 # Ratios that score `DEFAULT_THRESHOLD`.
 _CHANGE_RATIO, _UNEXPLAINED_RATIO = 1.7, 1.5

@@ -5,7 +5,7 @@ A subclass may change what its parent does in any method: Keras documents
 ``MultiHeadAttention._compute_attention``. So a subclass is what its parent is only if
 it overrides nothing that the parent's own methods could come to use. New methods and
 attributes of other names do no harm, nor does another constructor: what it has made is
-looked at, and made anew through ``get_config``.
+looked at, and rebuilt through ``get_config``.
 """
 
 _HARMLESS = {

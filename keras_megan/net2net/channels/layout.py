@@ -81,7 +81,7 @@ class Layout:
             neighbouring positions.
         opaque: Whether the size is unknown (a batch or open spatial axis). An opaque
             layout has no segments and nothing can be known of it.
-        detached: Whether units that are no true copies hold values of no consequence
+        detached: Whether units that are not true copies hold values of no consequence
             here (behind a layer normalisation), so that any operation may follow.
     """
 
@@ -96,7 +96,7 @@ class Layout:
         return cls([(Group(size, name), 1)])
 
     @classmethod
-    def fixed(cls, size, reason="it is no channel axis"):
+    def fixed(cls, size, reason="it is not a channel axis"):
         """Returns the layout of an axis that cannot change; `size` None if unknown."""
         if size is None:
             return cls(opaque=True)

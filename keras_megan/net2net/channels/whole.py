@@ -1,6 +1,6 @@
 """Layers that must stay the layers they are: what may change in them.
 
-A composite layer that cannot be taken apart (`Region.whole` says why) is made anew by
+A composite layer that cannot be taken apart (`Region.whole` says why) is rebuilt by
 its own class. Its widths can change as far as the class's configuration has a place for
 them, which is found out by trying; all other axes inside it are frozen.
 """
@@ -103,7 +103,7 @@ def settle_regions(graph):
     """Freezes what layers that must stay whole cannot take; see above.
 
     Raises:
-        TraceError: If neither such a layer nor one around it can be made anew.
+        TraceError: If neither such a layer nor one around it can be rebuilt.
     """
     covered, known = 0, {}
     _widen_regions(graph)
@@ -136,7 +136,7 @@ def settle_regions(graph):
 
 
 def _widen_regions(graph):
-    """Where a layer cannot be made anew even as it is, the one around it must be."""
+    """Where a layer cannot be rebuilt even as it is, the one around it must be."""
     known = {}
     for region in graph.graph.regions[::-1]:
         if region.whole is None:
@@ -162,13 +162,13 @@ def _widen_regions(graph):
         if not around:
             raise TraceError(
                 f"{_named(region)} must stay whole ({region.whole}), but cannot be "
-                f"made anew: {reason}. Give it a get_config that names all it was made "
+                f"rebuilt: {reason}. Give it a get_config that names all it was made "
                 "with."
             )
         if around[-1].whole is None:
             around[-1].whole = (
                 f"'{region.path}' in it cannot be taken apart ({region.whole}), nor be "
-                f"made anew by itself ({reason})"
+                f"rebuilt by itself ({reason})"
             )
 
 

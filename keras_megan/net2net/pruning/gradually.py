@@ -63,7 +63,7 @@ def prune_gradually(
             way, both from 0 to 1.
         keep: Layers that must not change; as in `keras_megan.net2net.prune`.
         **options: Other arguments of `keras_megan.net2net.prune`. The importance is
-            measured anew before every step.
+            measured again before every step.
 
     Returns:
         The last model. Sizes are rounded in every step, so a group may end a unit away
@@ -82,7 +82,7 @@ def prune_gradually(
     if isinstance(options.get("importance"), dict):
         raise PlanError(
             "Scores by layer hold for one model only; give an importance that scores "
-            "every model anew."
+            "each model by itself."
         )
     refused = [name for name in ("widths", "ratios") if options.get(name)]
     if refused or isinstance(ratio, dict | str):

@@ -28,7 +28,7 @@ _RANDOM = {
 
 
 def recalibrate(model: keras.Model, data: Any, batch_size: int = 64) -> keras.Model:
-    """Measures the running statistics of all batch normalisations anew, in place.
+    """Measures the running statistics of all batch normalisations again, in place.
 
     Every batch goes through the model as in training, without dropout and noise. A
     layer's mean and variance become those of all samples together, not a moving

@@ -1,4 +1,4 @@
-"""Making a composite layer, or a whole model, anew by its own class, in other widths.
+"""Rebuilding a composite layer, or a whole model, by its own class, in other widths.
 
 A class's configuration is a structure of names and numbers. Which of the numbers are
 the widths that change is not written anywhere, so it is tried: every number that equals
@@ -34,7 +34,7 @@ from keras_megan.net2net.tracing.nodes import NodesOf
 
 
 class RemakeError(Net2NetError):
-    """A layer cannot be made anew by its own class."""
+    """A layer cannot be rebuilt by its own class."""
 
 
 class Fitting:

@@ -138,7 +138,7 @@ def _of_own_class(plan):
 
 
 def _keep_trainability(old_model, new_model, pairs):
-    """Freezes what was frozen: layers made anew begin with all of them trainable."""
+    """Freezes what was frozen: layers rebuilt begin with all of them trainable."""
     own = {id(variable) for variable in old_model.variables}
     for old, new in pairs:
         if id(old) in own and old.trainable != new.trainable:

@@ -1,6 +1,6 @@
 """The new model of a plan: every call of the graph made again, with resized layers.
 
-Every layer is made anew from its configuration, with the settings that its rule names
+Every layer is rebuilt from its configuration, with the settings that its rule names
 at their new values; raw operations are replayed, with their shape arguments adjusted by
 their rules. A rule may make its call itself: it gets a
 `keras_megan.net2net.rewriting.replay.Replay`.
@@ -52,7 +52,7 @@ def _not_made(call, error):
     kind = type(call.operation).__name__
     text = (str(error).strip().splitlines() or [""])[0]
     return (
-        f"Layer '{call.name}' ({kind}) cannot be made anew from its configuration: "
+        f"Layer '{call.name}' ({kind}) cannot be rebuilt from its configuration: "
         f"{type(error).__name__}: {text} Give {kind} a get_config and a from_config "
         "that name all it was made with, serialisable functions included."
     )
@@ -163,7 +163,7 @@ class Rewriter:
         )
         outputs = _tensors_of(self._operations[key](*args, **kwargs))
         if len(outputs) != len(region.outputs):
-            raise RemakeError(f"'{region.path}' made anew returns something else.")
+            raise RemakeError(f"'{region.path}' rebuilt returns something else.")
         for tensor, symbolic in zip(region.outputs, outputs, strict=True):
             self._tensors[id(tensor)] = symbolic
         self.remade = True
@@ -270,7 +270,7 @@ class Rewriter:
             old, new = call.operation.variables, layer.variables
             if len(old) != len(new):
                 raise RuleError(
-                    f"Layer '{call.name}' has {len(old)} variables, but made anew from "
+                    f"Layer '{call.name}' has {len(old)} variables, but rebuilt from "
                     f"its configuration it has {len(new)}."
                 )
             self.pairs += zip(old, new, strict=True)

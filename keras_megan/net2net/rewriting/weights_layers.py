@@ -20,7 +20,7 @@ class ChannelWeights(keras.layers.Layer):
 
     Args:
         shape: Shape of the weight.
-        regularizer, constraint: Of the weight.
+        regularizer, constraint: The weight's own.
 
     Input:
         Any tensor; it is not looked at.

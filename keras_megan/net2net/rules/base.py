@@ -155,7 +155,7 @@ class Site:
         name = ".".join([self.follow.name, *self._inner_names(), key])
         return Layout.new(size, name)
 
-    def fixed(self, size, reason="it is no channel axis"):
+    def fixed(self, size, reason="it is not a channel axis"):
         """Returns the layout of an axis that can never change."""
         return Layout.fixed(size, reason)
 

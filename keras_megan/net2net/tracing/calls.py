@@ -93,7 +93,7 @@ class Region:
         args, kwargs: Its arguments, with `Tensor` in place of tensors.
         structure: What it returns, of `Tensor` and None.
         start, stop: Its calls are ``graph.calls[start:stop]``.
-        whole: None, or the reason why it can only be made anew as the layer it is,
+        whole: None, or the reason why it can only be rebuilt as the layer it is,
             never as the operations it consists of.
         shadow: Calls that it makes in training mode, where these differ.
         shadow_outputs: The tensors it returns in training mode, in flat order.

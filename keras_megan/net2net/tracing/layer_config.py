@@ -1,4 +1,4 @@
-"""Making a layer anew from its configuration: what has to be adjusted around it."""
+"""Rebuilding a layer from its configuration: what has to be adjusted around it."""
 
 import copy
 import inspect

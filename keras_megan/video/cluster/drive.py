@@ -36,7 +36,7 @@ def run_on_crew(
         job: The job.
         runner: The crew.
         journal: Where segments go; it knows the tile.
-        plan: Of the source, not yet read.
+        plan: The plan of the source, not yet read.
         size: Width and height of the result.
         reporter: Hears of each frame and of lost workers.
         summary: Gets the time in the network.

@@ -75,7 +75,7 @@ class Order:
         width, height: Size of the result.
         outputs: How many frames the whole result has.
         tile: Largest tile.
-        fingerprint: Of the network that must compute.
+        fingerprint: Fingerprint of the network that must compute.
     """
 
     source: Path

@@ -125,7 +125,7 @@ def weigh(
         )
     doubts = []
     if not (counted or form is Structure.WHOLE):
-        # What sound may have decided is no claim about the pictures.
+        # What sound may have decided is not a claim about the pictures.
         own = claims if len(spans) == 1 else claims[:-1]
         nearly = [] if losses else _unmet(stream, span, own, _NEARLY / rate)
         doubts = list(_doubts(container.format.name, bool(claims), nearly, span))

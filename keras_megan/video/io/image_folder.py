@@ -111,7 +111,9 @@ class ImageFolder:
         try:
             times = [Fraction(line) / 1000 for line in lines[1:] if line.strip()]
         except ValueError as error:
-            raise VideoError(f"'{listing}' holds something that is no time.") from error
+            raise VideoError(
+                f"'{listing}' holds something that is not a time."
+            ) from error
         increasing = all(a < b for a, b in zip(times, times[1:], strict=False))
         if len(times) != count + 1 or not increasing or not lines[0].startswith("#"):
             raise VideoError(

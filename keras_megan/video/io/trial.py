@@ -98,8 +98,8 @@ def find_ways(
                 continue
             if chosen.kind == "encode":
                 note(
-                    f"{suffix} cannot hold the input's {codec} sound as it is: re-encoded "
-                    f"as {chosen.encoder}."
+                    f"{suffix} cannot hold the input's {codec} sound as it is: "
+                    f"re-encoded as {chosen.encoder}."
                 )
             kept.append(chosen)
     finally:

@@ -72,8 +72,8 @@ def find_model(
     Args:
         name: Preset name or folder, `.keras` or `.tflite` file.
         engine: A value of `ENGINES`.
-        precision: Of a preset's files for LiteRT: "int8", "fp32", or "auto": int8 if
-            the preset carries such files, else fp32.
+        precision: Which of a preset's files for LiteRT: "int8", "fp32", or "auto",
+            int8 if the preset carries such files, else fp32.
         threads: CPU threads; all if not given.
         needs_times: Whether new frames have to lie elsewhere than half-way.
 

@@ -39,7 +39,7 @@ class Models:
         """The `Runner` for frames of a size.
 
         Args:
-            height, width: Of the frames.
+            height, width: Size of the frames in pixels.
             needs_times: Whether new frames have to lie elsewhere than half-way.
         """
         model = self._find(needs_times)

@@ -106,8 +106,8 @@ class PresetFiles:
 
     Attributes:
         folder: The preset's.
-        files: Of one precision.
-        threads: Of the runtime; all CPUs if `None`.
+        files: The files of one precision.
+        threads: The runtime's threads; one per CPU if `None`.
     """
 
     folder: Path

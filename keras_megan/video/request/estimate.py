@@ -31,7 +31,7 @@ class Estimate:
 
     Attributes:
         frames_in, frames_out: Frames, about.
-        width, height: Of the result.
+        width, height: Size of the result in pixels.
         fps: Frames per second of the result, on average.
         tiles, tile: Tiles of each frame, and "WxH" of one.
         seconds: Time in the network and the encoder.
