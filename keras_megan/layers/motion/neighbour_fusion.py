@@ -65,8 +65,9 @@ class MotionToNeighbours(layers.Layer):
         return tuple(ops.cast(part, self.compute_dtype) for part in (to_right, to_left))
 
     def compute_output_spec(self, flow):
-        spec = keras.KerasTensor((*flow.shape[:-1], 2), self.compute_dtype)
-        return spec, spec
+        # Two tensors of their own: one that is returned twice would stand for both.
+        shape = (*flow.shape[:-1], 2)
+        return tuple(keras.KerasTensor(shape, self.compute_dtype) for _ in range(2))
 
     def get_config(self):
         return {**super().get_config(), "reach": self.reach}
