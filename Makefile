@@ -77,7 +77,7 @@ docs: $(VENV)/.installed-docs
 benchmarks: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.deformable_conv2d
 	$(BIN)/python -m benchmarks.network_speed
-	$(BIN)/python -m benchmarks.upscale_overhead
+	$(BIN)/python -m benchmarks.video.upscale_overhead
 
 clean:
 	rm -rf $(VENV) demo page site

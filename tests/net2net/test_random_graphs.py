@@ -1,6 +1,6 @@
 """Random models, a few of them by number: what net2net promises holds for each.
 
-`benchmarks.net2net_random_graphs` tries the same promises on thousands.
+`benchmarks.net2net.random_graphs` tries the same promises on thousands.
 """
 
 import pytest

@@ -6,8 +6,8 @@ import av
 import numpy as np
 import pytest
 
-from benchmarks.containers import heard as seconds_heard
-from benchmarks.containers import make
+from benchmarks.video.containers import heard as seconds_heard
+from benchmarks.video.containers import make
 from keras_megan.video.io import assemble, tracks, trial
 from keras_megan.video.upscale import UpscaleOptions, upscale
 from tests.video.clips import PlainRunner, picture, read_images, write_clip

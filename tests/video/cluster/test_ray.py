@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.kills import make_network
+from benchmarks.video.kills import make_network
 from keras_megan.video.jobs.journal import work_folder
 from tests.video.clips import picture, write_clip
 

@@ -1,6 +1,6 @@
 """Does a job survive whatever its input holds? Random codecs in random containers.
 
-    python -m benchmarks.containers --pairs 300 --seed 1
+    python -m benchmarks.video.containers --pairs 300 --seed 1
 
 Makes short clips with a random video codec, up to two sound codecs at odd rates and
 layouts, and a container that takes them, upscales each into a random kind of output,

@@ -1,7 +1,7 @@
 """Is the result the same, whenever a job is killed? kill -9 at random moments.
 
-    python -m benchmarks.kills --kills 20 --seed 1
-    python -m benchmarks.kills --kills 20 --ray
+    python -m benchmarks.video.kills --kills 20 --seed 1
+    python -m benchmarks.video.kills --kills 20 --ray
 
 Starts `megan upscale` on a drawn clip with sound, kills it without warning at a random
 moment of its running time, starts the same command again, lets it finish, and compares
@@ -25,12 +25,12 @@ from pathlib import Path
 import av
 import numpy as np
 
-from benchmarks.containers import RATE, write_tone
+from benchmarks.video.containers import RATE, write_tone
 from keras_megan.video.jobs.journal import remove, work_folder
 from keras_megan.video.models.artefact import ArtefactInfo, with_info
 
 FRAMES, HEIGHT, WIDTH = 400, 48, 64
-_ROOT = Path(__file__).parents[1]
+_ROOT = Path(__file__).parents[2]
 
 
 def make_network(path: Path) -> None:

@@ -8,7 +8,7 @@ epochs and a tenth of the learning rate:
 - from scratch: networks of the students' sizes, trained for the students' budget at the
   teacher's learning rate.
 
-    python -m benchmarks.net2net_students --data cifar10.npz --output students.json
+    python -m benchmarks.net2net.students --data cifar10.npz --output students.json
 
 The data file is an ``.npz`` with ``train_jpeg`` (all JPEG files, one after another),
 ``train_offsets`` (n + 1 positions), ``train_labels``, and the same with ``val_`` or

@@ -1,6 +1,6 @@
 """Growing and pruning many random models: none may be wrong, whatever they are made of.
 
-    python -m benchmarks.net2net_random_graphs --count 2000 --output graphs.jsonl
+    python -m benchmarks.net2net.random_graphs --count 2000 --output graphs.jsonl
 
 The models and the promises are those of `tests.net2net.promises`: half are image models
 of common motifs, half are sequence models of what is hard to follow (masks, subclasses
@@ -70,7 +70,7 @@ def run_all(numbers, at_once, timeout):
     waiting = list(numbers)
     while waiting:
         some = waiting[:at_once]
-        command = [sys.executable, "-m", "benchmarks.net2net_random_graphs", "--child"]
+        command = [sys.executable, "-m", "benchmarks.net2net.random_graphs", "--child"]
         child = subprocess.Popen(
             [*command, *map(str, some)],
             stdout=subprocess.PIPE,

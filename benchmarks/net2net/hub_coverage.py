@@ -5,8 +5,8 @@ are not part of its wheel, so they are read from a checkout of the sources:
 
     python -m venv hub && hub/bin/pip install keras-hub==0.32.0 -c constraints.txt
     git clone https://github.com/keras-team/keras-hub
-    hub/bin/python -m benchmarks.net2net_hub_coverage --sources keras-hub
-    hub/bin/python -m benchmarks.net2net_hub_coverage --sources keras-hub llama bert
+    hub/bin/python -m benchmarks.net2net.hub_coverage --sources keras-hub
+    hub/bin/python -m benchmarks.net2net.hub_coverage --sources keras-hub llama bert
 
 With `--output` rows of a run before are kept, and those of the named models replaced.
 
@@ -174,7 +174,7 @@ def run_all(options, names):
     waiting = list(names)
     while waiting:
         some = waiting[: options.at_once]
-        command = [sys.executable, "-m", "benchmarks.net2net_hub_coverage", "--child"]
+        command = [sys.executable, "-m", "benchmarks.net2net.hub_coverage", "--child"]
         command += ["--sources", options.sources, *some]
         rows = []
         child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

@@ -1,6 +1,6 @@
 """How fast a preset upscales on LiteRT and on Keras, side by side on this computer.
 
-    python -m benchmarks.upscale_engines --preset megan_edge --size 320x180
+    python -m benchmarks.video.upscale_engines --preset megan_edge --size 320x180
 
 Both engines compute the same window of the drawn scene in turn, a few times each, so
 that whatever else the computer does falls on both. Each runs as `megan upscale` would

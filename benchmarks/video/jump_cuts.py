@@ -1,6 +1,6 @@
 """How many cuts does the detector find, and how many does it invent?
 
-    python -m benchmarks.jump_cuts FOLDER [FOLDER ...] --frames 150
+    python -m benchmarks.video.jump_cuts FOLDER [FOLDER ...] --frames 150
 
 Reads the video files of the folders. On each clip as it is, every frame that is found
 to open a new scene is listed (look at it: it is a cut, or an error). Then pieces of 8,

@@ -1,6 +1,6 @@
 """What limits many workers: reading in each of them, and joining in one.
 
-    python -m benchmarks.cluster_limits --size 320x180 --rate 10
+    python -m benchmarks.video.cluster_limits --size 320x180 --rate 10
 
 Draws a clip and measures, in seconds of one CPU, so that it does not matter what else
 the computer does: how fast a clip is read (decoded, searched for cuts, cut into
@@ -22,7 +22,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from benchmarks.containers import Repeat
+from benchmarks.video.containers import Repeat
 from keras_megan.video.demo_scene import draw_scene
 from keras_megan.video.io.assemble import assemble_video
 from keras_megan.video.io.segments import VideoEncoder

@@ -8,9 +8,9 @@ process of its own, with random scales and biases and calibrated batch normalisa
 3. prune half of the units of every group, run it;
 4. save both new models, load them back, compare with before.
 
-    python -m benchmarks.net2net_coverage                      # all, about an hour
-    python -m benchmarks.net2net_coverage VGG16 NASNetMobile   # some
-    python -m benchmarks.net2net_coverage --output coverage.json --markdown table.md
+    python -m benchmarks.net2net.coverage                      # all, about an hour
+    python -m benchmarks.net2net.coverage VGG16 NASNetMobile   # some
+    python -m benchmarks.net2net.coverage --output coverage.json --markdown table.md
 
 Each row: groups that can change, parameters and multiply-adds of the original, the
 widened and the pruned model, the largest error relative to the largest output, seconds
@@ -156,7 +156,7 @@ def _reload_error(model, images):
 
 def run_in_child(name, timeout):
     """One row, measured in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.net2net_coverage", "--child", name]
+    command = [sys.executable, "-m", "benchmarks.net2net.coverage", "--child", name]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=timeout, check=False

@@ -1,6 +1,6 @@
 """How much longer does upscaling a file take than the bare network?
 
-    python -m benchmarks.upscale_overhead [--model megan_edge] [--size 256x256]
+    python -m benchmarks.video.upscale_overhead [--model megan_edge] [--size 256x256]
 
 Runs the network alone on as many windows as the clip has, then the whole job: decoding,
 scene cuts, tiles, rounding, encoding, writing, assembling. Prints a table and writes

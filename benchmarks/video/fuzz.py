@@ -1,6 +1,6 @@
 """Is any damaged file accepted as whole, or does one end a job by a traceback or never?
 
-    python -m benchmarks.fuzz --files 2000 --seed 1
+    python -m benchmarks.video.fuzz --files 2000 --seed 1
 
 Makes small whole clips in several containers, damages copies of them (cuts, flipped and
 zeroed bytes, removed, repeated and swapped pieces, tails of other files), and upscales
@@ -23,7 +23,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.containers import FRAMES, Listener, Repeat, frames_of, make
+from benchmarks.video.containers import FRAMES, Listener, Repeat, frames_of, make
 from keras_megan.video.errors import VideoError
 from keras_megan.video.upscale import UpscaleOptions, upscale
 

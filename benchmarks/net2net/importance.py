@@ -9,9 +9,9 @@ with units competing over all groups ("global"; for some also inside their group
 - recalibrated: running statistics measured again on some training images;
 - tuned: trained on for a few batches after that.
 
-    python -m benchmarks.net2net_importance --data cifar10.npz --markdown table.md
+    python -m benchmarks.net2net.importance --data cifar10.npz --markdown table.md
 
-The data file is as for `benchmarks.net2net_students`; without one, scikit-image's
+The data file is as for `benchmarks.net2net.students`; without one, scikit-image's
 pictures are cut into patches. Accuracies are means over networks and seeds.
 """
 
@@ -21,7 +21,7 @@ import os
 import sys
 import time
 
-from benchmarks.net2net_students import load_pack, patches_of_pictures
+from benchmarks.net2net.students import load_pack, patches_of_pictures
 from keras_megan.files import write_json
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -1,6 +1,6 @@
 """How long growing takes, and how exact it is: VGG19 and ResNet50.
 
-    python -m benchmarks.net2net_speed
+    python -m benchmarks.net2net.speed
 
 - VGG19 with batch normalisation for 64x64 images, all 16 convolutions widened from a
   quarter of their width to the full one;

@@ -1,0 +1,1 @@
+"""Measurements of `megan upscale`: speed, and what it survives."""
