@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -91,7 +92,7 @@ def _frames_at(clip, times: Sequence[Fraction]) -> list[np.ndarray]:
     """The images that are visible at these increasing times, from the clip's start."""
     found: list[np.ndarray] = []
     start = clip.info.start
-    image = None
+    image: Any = None
     for frame in clip.frames():
         image = frame.image
         end = frame.time - start + frame.duration

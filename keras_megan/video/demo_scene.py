@@ -63,7 +63,10 @@ def _noise(x: np.ndarray, y: np.ndarray, octaves: int = 4) -> np.ndarray:
 
 
 def _sky(x: np.ndarray, y: np.ndarray, time: float) -> np.ndarray:
-    top, low = np.float32([0.10, 0.22, 0.42]), np.float32([0.96, 0.72, 0.50])
+    top, low = (
+        np.array([0.10, 0.22, 0.42], np.float32),
+        np.array([0.96, 0.72, 0.50], np.float32),
+    )
     share = np.clip(y / 0.75, 0, 1)[..., None]
     image = top * (1 - share) + low * share
     clouds = np.clip(_noise(x * 1.3 + 0.12 * time, y * 2.6) * 2.4 - 1.2, 0, 1)
@@ -81,7 +84,7 @@ def _bricks(image, x, y, time: float) -> np.ndarray:
     # A shade of its own for every brick, and grain that moves with the wall.
     shade = np.modf(np.abs(np.sin(row * 12.99 + column * 78.23)) * 437.58)[0]
     grain = _noise(along * 9, y * 9, octaves=3)
-    red = np.float32([0.62, 0.27, 0.19]) * (0.72 + 0.4 * shade[..., None])
+    red = np.array([0.62, 0.27, 0.19], np.float32) * (0.72 + 0.4 * shade[..., None])
     wall = red * (0.75 + 0.5 * grain[..., None])
     wall = _mix(wall, (0.80, 0.77, 0.72), mortar.astype(np.float32))
     return _mix(image, wall, (y >= 0.68).astype(np.float32))
@@ -132,9 +135,9 @@ def _banner(image: np.ndarray, time: float) -> np.ndarray:
         cv2.LINE_AA,
     )
     # The text slides by fractions of a pixel.
-    shift = np.float32([[1, 0, -(0.16 * time + 0.05) * tall], [0, 1, 0]])
+    shift = np.array([[1, 0, -(0.16 * time + 0.05) * tall], [0, 1, 0]], np.float32)
     line = cv2.warpAffine(line, shift, (wide, bottom - top), flags=cv2.INTER_LINEAR)
-    plate = np.float32([0.06, 0.08, 0.12]) * np.ones((bottom - top, wide, 1))
+    plate = np.array([0.06, 0.08, 0.12], np.float32) * np.ones((bottom - top, wide, 1))
     ink = line.astype(np.float32) / 255
     image = image.astype(np.float32)
     image[top:bottom] = _mix(plate, (0.97, 0.95, 0.88), ink)

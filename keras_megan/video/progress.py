@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from dataclasses import asdict
-from typing import TextIO
+from typing import Any, TextIO
 
 from keras_megan.video.upscale import Summary
 
@@ -153,7 +153,7 @@ class BarReporter(LineReporter):
             TimeElapsedColumn(),
             console=Console(file=self._stream),
         )
-        self._task = None
+        self._task: Any = None
 
     def begin(self, total: int, done: int) -> None:
         super().begin(total, done)

@@ -25,6 +25,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -161,14 +162,13 @@ class TiledRunner:
         self, runner: Runner, height: int, width: int, tile: int, overlap=OVERLAP
     ):
         self.runner = runner
-        sizes, exact = (tile, tile), runner.fixed_size is not None
-        if exact:
-            sizes = runner.fixed_size
+        exact = runner.fixed_size is not None
+        sizes = runner.fixed_size or (tile, tile)
         self.rows = cover(height, sizes[0], overlap, exact)
         self.columns = cover(width, sizes[1], overlap, exact)
         self._row_weights = self.rows.weights(runner.scale)
         self._column_weights = self.columns.weights(runner.scale)
-        self._run = getattr(runner, "run", runner)
+        self._run: Any = getattr(runner, "run", runner)
         if hasattr(runner, "prepare"):
             runner.prepare(self.num_tiles)
 
@@ -308,7 +308,7 @@ def fit_tile(runner: Runner, height: int, width: int, tile: int) -> int:
         tiled = TiledRunner(runner, height, width, tile)
         size = (tiled.rows.size, tiled.columns.size)
         try:
-            run = getattr(runner, "run", runner)
+            run: Any = getattr(runner, "run", runner)
             run(np.zeros((runner.frames_in, *size, 3), np.uint8))
             return tile
         except Exception as error:

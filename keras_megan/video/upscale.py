@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -164,7 +164,7 @@ def run_job(job: Job, runner: Runner, reporter: Reporter | None = None) -> Summa
             reporter.note(
                 f"Continuing: {summary.resumed_frames} frames are already finished."
             )
-        new_encoder = ImageEncoder
+        new_encoder: Any = ImageEncoder
         if codec is not None:
             new_encoder = partial(VideoEncoder, info=info, codec=codec, crf=options.crf)
         with writing(output):
@@ -331,10 +331,10 @@ def _choose_tile(
         if isinstance(runner, CrewRunner):
             tile = runner.choose_tile(options.tile)
         else:
-            tile = options.tile
-            if isinstance(tile, str):
-                tile = choose_tile(runner, height, width)
-            tile = fit_tile(runner, height, width, tile)
+            wanted = options.tile
+            if isinstance(wanted, str):
+                wanted = choose_tile(runner, height, width)
+            tile = fit_tile(runner, height, width, wanted)
         journal.remember(tile=tile)
     except ValueError as error:
         raise VideoError(str(error)) from error

@@ -93,7 +93,7 @@ def remove_blocks(
     if data is None:
         raise PlanError("depth needs data, on which the blocks' influence is measured.")
     influence = block_influence(graph, data, batch_size)
-    return BlockPlan(graph, sorted(influence, key=influence.get)[:count])
+    return BlockPlan(graph, sorted(influence, key=influence.__getitem__)[:count])
 
 
 def block_influence(model: Any, data: Any, batch_size: int = 32) -> dict[str, float]:

@@ -63,7 +63,7 @@ class Data:
 
     def __init__(self, data: Any, batch_size: int = 32):
         if isinstance(data, Data):
-            self._batches = data._batches
+            self._batches: collections.abc.Callable = data._batches
             return
         if not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise DataError(

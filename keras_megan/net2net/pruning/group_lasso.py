@@ -43,7 +43,7 @@ class GroupLasso(keras.callbacks.Callback):
         self.strength = strength
         self.keep = keep
         self.silent = 0
-        self._units = []
+        self._units: list = []
 
     def on_train_begin(self, logs=None):
         graph = ChannelGraph(self.model)

@@ -25,7 +25,7 @@ from keras_megan.net2net.errors import Net2NetError
 from keras_megan.net2net.pruning.selecting import groups_of
 
 #: Name -> class. Filled by `register_importance`.
-IMPORTANCES = {}
+IMPORTANCES: dict[str, Callable] = {}
 
 
 class ImportanceError(Net2NetError):

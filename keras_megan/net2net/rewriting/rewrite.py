@@ -8,6 +8,8 @@ group, and gathered and multiplied by the shares along those that read it; the p
 are taken in float64.
 """
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 
@@ -19,7 +21,7 @@ from keras_megan.net2net.rules.base import RuleError
 from keras_megan.net2net.tracing.graph import has_own_class
 from keras_megan.net2net.tracing.nodes import layers_of
 
-_REBUILDERS = {}
+_REBUILDERS: dict[type, Callable] = {}
 #: How many configurations of a model's class are tried.
 _TRIES = 24
 

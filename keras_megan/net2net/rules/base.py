@@ -77,7 +77,7 @@ from keras_megan.net2net.errors import Net2NetError
 __all__ = ["RULES", "RuleError", "Site", "reads", "register_rule", "writes"]
 
 RULES = OperationRegistry("net2net rule")
-_LINEAR = set()
+_LINEAR: set[type | str] = set()
 
 
 class RuleError(Net2NetError):
