@@ -92,6 +92,7 @@ def test_keras_file_round_trip_keeps_class_config_and_outputs(tiny, rng, tmp_pat
 
 
 @pytest.mark.parametrize("variant", ["deformable", "window"])
+@pytest.mark.slow
 def test_fit_lowers_the_loss_and_trains_every_stage(rng, variant):
     model = MEGAN(**{**TINY, **VARIANTS[variant]})
     frames = rng.uniform(size=(2, 3, 8, 8, 3)).astype("float32")
@@ -133,8 +134,8 @@ def test_presets_keep_their_budgets():
     models = (base, edge, mobile)
     macs = [keras_megan.net2net.count_macs(model, (4, 64, 112, 3)) for model in models]
     sizes = [model.count_params() for model in models]
-    assert sizes == [8_935_539, 571_925, 589_133]
-    assert macs == [340_700_803_072, 16_376_107_776, 22_893_018_624]
+    assert sizes == [8_935_539, 615_109, 589_133]
+    assert macs == [340_700_803_072, 17_637_102_336, 22_893_018_624]
     # The peers they were made to undercut: Zooming Slow-Mo, and the edge budget.
     assert base.count_params() < 11_100_000 and macs[0] < 600e9
     assert max(sizes[1:]) < 620_000 and max(macs[1:]) < 24e9

@@ -12,6 +12,8 @@ from keras_megan.presets import SHIPPED, load_preset, save_to_preset
 from keras_megan.video.errors import VideoError
 from keras_megan.video.models.runner import load_runner
 
+pytestmark = pytest.mark.slow
+
 TINY = {
     "filters": 8,
     "num_frames": 2,

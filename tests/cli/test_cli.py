@@ -20,6 +20,8 @@ from keras_megan.cli.main import build_parser, main
 from keras_megan.video.io import codecs
 from tests.video.clips import picture, read_images, read_times, write_clip
 
+pytestmark = pytest.mark.slow
+
 ENVIRONMENT = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
 COMMAND = [sys.executable, "-m", "keras_megan"]
 

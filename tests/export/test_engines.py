@@ -30,6 +30,8 @@ from keras_megan.video.models.runner import KerasRunner
 from keras_megan.video.tiles import TiledRunner
 from tests.video.clips import picture, read_images, write_clip
 
+pytestmark = pytest.mark.slow
+
 WIDTH, HEIGHT = 56, 52  # the smallest that leaves room for two overlaps of 24
 
 

@@ -8,6 +8,8 @@ from keras_megan import MEGAN, layers, net2net
 from keras_megan.net2net.counting import macs
 from keras_megan.net2net.tracing.graph import trace
 
+pytestmark = pytest.mark.slow
+
 VARIANTS = {
     "deformable": {"alignment": "deformable", "alignment_options": {"levels": 2}},
     "window": {

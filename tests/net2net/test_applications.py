@@ -11,6 +11,8 @@ import pytest
 from keras_megan import net2net
 from tests.net2net.helpers import largest_difference, run
 
+pytestmark = pytest.mark.slow
+
 MODELS = {
     "ResNet50V2": 64,
     "MobileNetV3Small": 64,

@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
 
 

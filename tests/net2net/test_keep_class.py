@@ -9,6 +9,8 @@ from keras_megan import net2net
 from keras_megan.net2net.tracing.calls import TraceError
 from tests.net2net.helpers import largest_difference, randomize, run
 
+pytestmark = pytest.mark.slow
+
 
 @keras.saving.register_keras_serializable("net2net_keep_class")
 class Decoder(keras.Model):

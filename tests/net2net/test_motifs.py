@@ -18,6 +18,8 @@ from tests.net2net.helpers import (
 )
 from tests.net2net.motifs import MOTIFS
 
+pytestmark = pytest.mark.slow
+
 # Keras's attention multiplies by 1 / sqrt(size) rounded to float32; what is made up for
 # is exact to the rounding of that product.
 EXACT = 1e-12

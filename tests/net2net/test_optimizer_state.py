@@ -19,6 +19,8 @@ from keras_megan.net2net.pruning.gradients import gradients_per_batch
 from tests.net2net.helpers import random_inputs, randomize, run
 from tests.net2net.motifs import MOTIFS
 
+pytestmark = pytest.mark.slow
+
 
 def data_for(model, batch=4):
     x = random_inputs(model, batch)

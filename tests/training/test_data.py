@@ -16,6 +16,8 @@ from training.data.subsets import nested_order
 from training.errors import TrainingError
 from training.prepare import PrepareSettings, prepare
 
+pytestmark = pytest.mark.slow
+
 QUIET = Console(quiet=True)
 
 

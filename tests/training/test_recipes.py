@@ -9,6 +9,8 @@ from keras_megan.megan import MEGAN
 from training.errors import TrainingError
 from training.stages.recipe import load_recipe
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parents[2] / "training" / "recipes"
 
 

@@ -27,6 +27,8 @@ from training.stages.recipe import Recipe, Stage, load_recipe
 from training.stages.teaching import Teaching
 from training.tasks.images import ImageTask
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parents[2] / "training" / "recipes"
 
 #: The lean phases on a network that is quickly traced.

@@ -212,7 +212,7 @@ class ChannelGraph:
             if source.varies:
                 layouts.append(Layout.fixed(size, "a constant depends on a size"))
             elif size < 2:
-                layouts.append(Layout.fixed(size, "it has no two positions"))
+                layouts.append(Layout.fixed(size, "it has fewer than two positions"))
             else:
                 layouts.append(Layout.new(size, f"{call.name}.axis{axis}"))
         self.layouts[id(tensor)] = layouts

@@ -11,6 +11,8 @@ from export.verify.runtime import run_on_cpu
 from export.web.packages import HERE, copy_vendored, installed_packages
 from tests.export.traps import CASES
 
+pytestmark = pytest.mark.slow
+
 STRIDE = 7
 
 

@@ -17,6 +17,8 @@ from export.web import chromium
 from export.web.chromium import BrowserError, run_in_chromium
 from tests.export.traps import CASES
 
+pytestmark = pytest.mark.slow
+
 SUM = CASES["a sum of 25"]
 
 

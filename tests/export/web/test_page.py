@@ -21,6 +21,8 @@ from keras_megan.video.upscale import upscale
 from tests.export.web import clips
 from tests.export.web.conftest import SIDE
 
+pytestmark = pytest.mark.slow
+
 #: PSNR in dB that encoding leaves, at a quarter of the size: the untrained network
 #: gives noise, most of whose colours 4:2:0 cannot hold.
 SAVED = 25
