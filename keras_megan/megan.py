@@ -30,6 +30,8 @@ available: the order of the parts follows it, their equations are those of the p
 named in each layer's file and, for LMGA, a reconstruction.
 """
 
+from typing import Any
+
 import keras
 from keras import layers
 
@@ -106,27 +108,27 @@ class MEGAN(Presets, keras.Model):
 
     def __init__(
         self,
-        filters=64,
-        num_frames=4,
-        extraction_blocks=5,
-        alignment="deformable",
-        alignment_options=None,
-        memory="bank",
-        descriptor_size=16,
-        non_local_blocks=1,
-        non_local_pool="pyramid",
-        fusion_blocks=20,
-        reconstruction_blocks=40,
-        tail="full",
-        tail_filters=None,
-        still_blocks=0,
-        still_filters=None,
-        still_tail_filters=None,
-        neighbours=None,
-        correction_filters=0,
-        dtype=None,
-        name="megan",
-        **kwargs,
+        filters: int = 64,
+        num_frames: int = 4,
+        extraction_blocks: int = 5,
+        alignment: str = "deformable",
+        alignment_options: dict[str, Any] | None = None,
+        memory: str | None = "bank",
+        descriptor_size: int = 16,
+        non_local_blocks: int = 1,
+        non_local_pool: str = "pyramid",
+        fusion_blocks: int = 20,
+        reconstruction_blocks: int = 40,
+        tail: str = "full",
+        tail_filters: int | None = None,
+        still_blocks: int = 0,
+        still_filters: int | None = None,
+        still_tail_filters: int | None = None,
+        neighbours: dict[str, Any] | None = None,
+        correction_filters: int = 0,
+        dtype: Any = None,
+        name: str = "megan",
+        **kwargs: Any,
     ):
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         total = 2 * num_frames - 1
@@ -178,10 +180,10 @@ class MEGAN(Presets, keras.Model):
         self.config = config
         self._policy = policy
         self._outputs_of = outputs_of
-        self._at_times = None
+        self._at_times: list[keras.Model] | None = None
 
     @property
-    def at_times(self):
+    def at_times(self) -> keras.Model:
         """The same network with a second input: the times of the new frames.
 
         A `keras.Model` of [frames, times] that shares this model's layers. times:
@@ -208,7 +210,7 @@ class MEGAN(Presets, keras.Model):
             ]
         return self._at_times[0]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **self.config,
             "dtype": keras.dtype_policies.serialize(self._policy),
@@ -221,11 +223,11 @@ class MEGAN(Presets, keras.Model):
 
     def deepen(
         self,
-        extraction_blocks=0,
-        fusion_blocks=0,
-        reconstruction_blocks=0,
-        still_blocks=0,
-    ):
+        extraction_blocks: int = 0,
+        fusion_blocks: int = 0,
+        reconstruction_blocks: int = 0,
+        still_blocks: int = 0,
+    ) -> "MEGAN":
         """Makes a deeper MEGAN that computes exactly the same.
 
         Each repeated block adds something to its input, so a block whose last

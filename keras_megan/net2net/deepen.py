@@ -14,6 +14,8 @@ data, which is exact in inference; in training mode it is exact only for data wi
 statistics, so it is not the default.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -33,17 +35,17 @@ _KINDS = ("identity", "depthwise", "residual")
 
 
 def deepen(
-    model,
-    after,
-    kind="identity",
-    count=1,
-    kernel_size=3,
-    groups=1,
-    use_bias=True,
-    batch_norm=None,
-    name=None,
-    strict=False,
-):
+    model: Any,
+    after: str,
+    kind: str = "identity",
+    count: int = 1,
+    kernel_size: int | tuple[int, ...] = 3,
+    groups: int = 1,
+    use_bias: bool = True,
+    batch_norm: Any = None,
+    name: str | None = None,
+    strict: bool = False,
+) -> Plan:
     """Plans a deeper model that computes the same function.
 
     Args:

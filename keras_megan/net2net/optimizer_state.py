@@ -13,10 +13,13 @@ scale. Pruning only picks. The step counter is kept. Slots of inserted layers st
 zero.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 
 from keras_megan.net2net.errors import Net2NetError
+from keras_megan.net2net.plan import Plan
 
 _SLOTS = {
     keras.optimizers.SGD: {"momentums": 1},
@@ -36,7 +39,7 @@ class OptimizerTransferError(Net2NetError):
     """The state of an optimizer cannot follow."""
 
 
-def transfer_optimizer(old, new, plan, student):
+def transfer_optimizer(old: Any, new: Any, plan: Plan, student: keras.Model) -> Any:
     """Carries an optimizer's state over to a rewritten model.
 
     Args:

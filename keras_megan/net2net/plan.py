@@ -17,6 +17,7 @@ Plans are saved as JSON: `{"version", "model", "summary", "noise", "seed", "maps
 
 import json
 import os
+from typing import Any
 
 import keras
 import numpy as np
@@ -113,7 +114,7 @@ class Plan(Maps):
         """The model that the plan changes."""
         return self.graph.model
 
-    def width(self, layer):
+    def width(self, layer: str) -> int:
         """Returns the new width of a layer, by its name."""
         return self.size(self.graph.width(layer))
 
@@ -137,7 +138,7 @@ class Plan(Maps):
         """Number of parameters of the new model, insertions not included."""
         return parameters_under(self.graph, self.sizes)
 
-    def changes(self):
+    def changes(self) -> list:
         """Returns (path, axes, old shape, new shape, roles) per changed variable."""
         rows = []
         for weight in self.graph.weights:
@@ -158,11 +159,11 @@ class Plan(Maps):
                 )
         return rows
 
-    def weight_of(self, variable):
+    def weight_of(self, variable: Any) -> Any:
         """Returns the `Weight` of a variable, None if no rule spoke of it."""
         return self._weights.get(id(variable))
 
-    def new_value(self, variable, value=None):
+    def new_value(self, variable: Any, value: Any = None) -> Any:
         """Returns what a variable of the original model becomes, as a numpy array.
 
         Args:
@@ -172,7 +173,9 @@ class Plan(Maps):
         return rewrite.new_value(self, variable, value)
 
     # === Carrying it out ==============================================================
-    def apply(self, noise=None, seed=None, verify=True) -> keras.Model:
+    def apply(
+        self, noise: float | None = None, seed: int | None = None, verify: bool = True
+    ) -> keras.Model:
         """Makes the new model. The original, and the plan, are left as they are.
 
         Args:
@@ -198,7 +201,7 @@ class Plan(Maps):
         seed = self.seed if seed is None else seed
         return applying.apply(self, noise=noise, seed=seed, verify=verify)
 
-    def pairs(self, student):
+    def pairs(self, student: keras.Model) -> list:
         """Returns (old, new) for every variable of the model and what it became.
 
         Args:
@@ -209,7 +212,7 @@ class Plan(Maps):
         """
         return applying.pairs_of(self, student)
 
-    def inverse(self, student) -> "Plan":
+    def inverse(self, student: keras.Model) -> "Plan":
         """Returns the plan that takes the copies back out of a model `apply` made.
 
         Args:
@@ -267,7 +270,7 @@ class Plan(Maps):
             lines.append("  nothing changes")
         return "\n".join(lines)
 
-    def to_dict(self):
+    def to_dict(self) -> dict:
         """Returns the plan as plain data."""
         return {
             "version": _VERSION,
@@ -281,7 +284,7 @@ class Plan(Maps):
         }
 
     @classmethod
-    def from_dict(cls, values, model):
+    def from_dict(cls, values: dict, model: Any) -> "Plan":
         """Makes a plan for a model from what `to_dict` gives.
 
         Args:
@@ -313,7 +316,7 @@ class Plan(Maps):
             values.get("seed", 0),
         )
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike) -> None:
         """Writes the plan to a JSON file; it appears complete or not at all."""
         path = os.fspath(path)
         aside = f"{path}.tmp"
@@ -324,7 +327,7 @@ class Plan(Maps):
         os.replace(aside, path)
 
     @classmethod
-    def load(cls, path, model):
+    def load(cls, path: str | os.PathLike, model: Any) -> "Plan":
         """Reads a plan that `save` wrote, for a model of the same structure."""
         with open(path, encoding="utf-8") as file:
             try:

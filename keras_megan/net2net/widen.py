@@ -14,6 +14,7 @@ median cosine of 0.92 after 4,000 steps).
 """
 
 import numbers
+from typing import Any
 
 import numpy as np
 
@@ -25,16 +26,16 @@ _FILLERS = {"copies": None, "average": MEAN, "zero": ZERO}
 
 
 def widen(
-    model,
-    widths=None,
-    factor=None,
-    shares=None,
-    choice="balanced",
-    fill="copies",
-    seed=0,
-    noise=None,
-    strict=False,
-    keep_class=False,
+    model: Any,
+    widths: dict[str, int] | float | None = None,
+    factor: float | None = None,
+    shares: str | None = None,
+    choice: str = "balanced",
+    fill: str = "copies",
+    seed: int = 0,
+    noise: float | None = None,
+    strict: bool = False,
+    keep_class: bool = False,
 ) -> Plan:
     """Plans a wider model that computes the same function.
 

@@ -26,6 +26,7 @@ A layer of one's own is counted with `register_macs`, which also makes it a prim
 
 import dataclasses
 import math
+from typing import Any
 
 import keras
 
@@ -114,7 +115,7 @@ def macs_of_call(call):
     return 0
 
 
-def count_macs(model, input_shape=None):
+def count_macs(model: Any, input_shape: Any = None) -> int:
     """Counts the multiply-adds of one forward pass of one sample.
 
     Args:
@@ -157,7 +158,7 @@ def macs_by_call(graph):
     return counts
 
 
-def count_params(model):
+def count_params(model: Any) -> int:
     """Counts the parameters of a model: all weights, the non-trainable ones included.
 
     Args:
