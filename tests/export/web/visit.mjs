@@ -9,6 +9,7 @@ const { job, withChromium } = await import(
   pathToFileURL(`${process.env.MEGAN_BROWSER}/chromium.mjs`));
 const LONG = 240_000;
 const PAUSED_AT = 60;
+const PATIENCE = 120_000;
 const seen = { errors: [], sentences: {}, seconds: {} };
 let page;
 
@@ -22,17 +23,21 @@ const give = async (path) => {
   await page.evaluate(() => { delete document.body.dataset.state; });
   await page.setInputFiles('#file', path);
 };
-/** The worker's answer to a word; see watched_worker.js. */
+/** The worker's answer to a word, said until it is heard; see watched_worker.js. */
 const ask = async (word) => {
   await page.waitForSelector('body[data-engine]');
-  return page.evaluate((asked) => new Promise((resolve) => {
+  return page.evaluate(([asked, patience]) => new Promise((resolve, reject) => {
     const channel = new BroadcastChannel('watched');
-    channel.onmessage = ({ data }) => {
+    const again = setInterval(() => channel.postMessage(asked), 2000);
+    const end = (how, value) => {
+      clearInterval(again);
       channel.close();
-      resolve(data);
+      how(value);
     };
+    channel.onmessage = ({ data }) => end(resolve, data);
+    setTimeout(() => end(reject, new Error(`no answer to "${asked}"`)), patience);
     channel.postMessage(asked);
-  }), word);
+  }), [word, PATIENCE]);
 };
 
 /**
@@ -52,23 +57,37 @@ async function memory() {
   };
   let heaps = await usage((method) => session.send(method));
   const workers = [];
-  const waiting = new Map();
-  session.on('Target.attachedToTarget', ({ sessionId }) => workers.push(sessionId));
-  session.on('Target.receivedMessageFromTarget', ({ message }) => {
-    const { id, result } = JSON.parse(message);
-    waiting.get(id)?.(result); // events have no id
+  let asked = 0;
+  // A message to a worker can get lost: it is sent again until there is an answer.
+  const askWorker = (sessionId, method) => new Promise((resolve, reject) => {
+    const mine = new Set();
+    const send = () => {
+      asked += 1;
+      mine.add(asked);
+      session.send('Target.sendMessageToTarget', {
+        sessionId, message: JSON.stringify({ id: asked, method }),
+      }).catch(reject);
+    };
+    const again = setInterval(send, 5000);
+    const overdue = setTimeout(() => {
+      clearInterval(again);
+      reject(new Error(`the worker does not answer ${method}`));
+    }, PATIENCE);
+    session.on('Target.receivedMessageFromTarget', ({ message }) => {
+      const { id, result } = JSON.parse(message); // events have no id
+      if (!mine.has(id)) return;
+      clearInterval(again);
+      clearTimeout(overdue);
+      resolve(result);
+    });
+    send();
   });
+  session.on('Target.attachedToTarget', ({ sessionId }) => workers.push(sessionId));
   await session.send('Target.setAutoAttach', {
     autoAttach: true, waitForDebuggerOnStart: false, flatten: false,
   });
   for (const sessionId of workers) {
-    heaps += await usage((method) => new Promise((resolve) => {
-      const id = waiting.size;
-      waiting.set(id, resolve);
-      session.send('Target.sendMessageToTarget', {
-        sessionId, message: JSON.stringify({ id, method }),
-      });
-    }));
+    heaps += await usage((method) => askWorker(sessionId, method));
   }
   await session.detach();
   const { runtime } = await ask('count');
