@@ -33,6 +33,12 @@ _REASONS = {
 }
 
 
+def one_line(text: object, most: int = 300) -> str:
+    """An error or a warning as one line of at most `most` characters."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= most else f"{line[: most - 3]}..."
+
+
 def reason(error: BaseException) -> str:
     """The cause of an operating-system or FFmpeg error in a few words."""
     number = getattr(error, "errno", None)

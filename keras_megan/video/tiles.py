@@ -293,6 +293,27 @@ def choose_tile(
     return max(_SMALLEST, int(pixels**0.5) // 4 * 4)
 
 
+def settle_tile(
+    runner: Runner, height: int, width: int, asked: int | str, sharing: int = 1
+) -> int:
+    """The tile of a job: the one asked for, or the largest that fits; tried.
+
+    Args:
+        runner: The `Runner`.
+        height, width: Size of the frames.
+        asked: The tile, or "auto".
+        sharing: How many processes share the memory of this machine.
+
+    Raises:
+        ValueError: If the tile that was asked for is too small.
+        VideoError: If even the smallest tile does not fit.
+    """
+    if isinstance(asked, str):
+        memory = memory_to_use() // sharing
+        asked = choose_tile(runner, height, width, memory)
+    return fit_tile(runner, height, width, asked)
+
+
 def fit_tile(runner: Runner, height: int, width: int, tile: int) -> int:
     """Tries one tile and halves it while the device runs out of memory.
 

@@ -17,9 +17,8 @@ what is missing. The output appears by a rename when all of it is on the disk.
 import time
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -30,7 +29,7 @@ from keras_megan.video.errors import VideoError, writing
 from keras_megan.video.io.assemble import Beside, assemble_images
 from keras_megan.video.io.losses import picture_losses
 from keras_megan.video.io.probe import VideoInfo
-from keras_megan.video.io.segments import ImageEncoder, SegmentWriter, VideoEncoder
+from keras_megan.video.io.segments import SegmentWriter, encoder_for
 from keras_megan.video.io.trial import find_ways
 from keras_megan.video.jobs.compute import Retouch, predict
 from keras_megan.video.jobs.finish import join, put_in_place
@@ -39,7 +38,7 @@ from keras_megan.video.jobs.journal import Journal, open_journal
 from keras_megan.video.jobs.pipeline import BackgroundWriter, prefetched
 from keras_megan.video.jobs.schedule import Plan, Shot
 from keras_megan.video.models.runner import Runner
-from keras_megan.video.tiles import TiledRunner, choose_tile, fit_tile
+from keras_megan.video.tiles import TiledRunner, settle_tile
 
 __all__ = [
     "Job",
@@ -164,9 +163,7 @@ def run_job(job: Job, runner: Runner, reporter: Reporter | None = None) -> Summa
             reporter.note(
                 f"Continuing: {summary.resumed_frames} frames are already finished."
             )
-        new_encoder: Any = ImageEncoder
-        if codec is not None:
-            new_encoder = partial(VideoEncoder, info=info, codec=codec, crf=options.crf)
+        new_encoder = encoder_for(info, codec, options.crf)
         with writing(output):
             beside = _try_output(job, new_encoder, journal, (height, width), reporter)
         _choose_tile(runner, info, options, journal)
@@ -331,10 +328,7 @@ def _choose_tile(
         if isinstance(runner, CrewRunner):
             tile = runner.choose_tile(options.tile)
         else:
-            wanted = options.tile
-            if isinstance(wanted, str):
-                wanted = choose_tile(runner, height, width)
-            tile = fit_tile(runner, height, width, wanted)
+            tile = settle_tile(runner, height, width, options.tile)
         journal.remember(tile=tile)
     except ValueError as error:
         raise VideoError(str(error)) from error

@@ -22,6 +22,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
+from keras_megan.errors import one_line
 from keras_megan.interrupts import check_interrupts
 from keras_megan.version import __version__
 from keras_megan.video.cluster.worker import Card, Made, Order, SourceMissing
@@ -179,7 +180,7 @@ class Crew:
                     if losses == _MOST_LOSSES:
                         raise VideoError(
                             f"The workers end while they load the model: "
-                            f"{_one_line(error)}"
+                            f"{one_line(error, 200)}"
                         ) from error
                     self._replace(member)
                     calls[member.remote.call(method, *arguments)] = member
@@ -240,12 +241,12 @@ class Crew:
                         if losses[number] == _MOST_LOSSES:
                             raise VideoError(
                                 f"{_MOST_LOSSES} workers were lost over the same part "
-                                f"of the clip: {_one_line(error)}. Run the command "
+                                f"of the clip: {one_line(error, 200)}. Run the command "
                                 "again to continue."
                             ) from error
                         note(
                             "A worker was lost; its part is made again by another "
-                            f"({_one_line(error)})."
+                            f"({one_line(error, 200)})."
                         )
                         waiting.give_back(number)
                         self._replace(member)
@@ -318,8 +319,3 @@ def _result(future: Future):
         if isinstance(cause, VideoError | ValueError):
             raise cause from error
         raise
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 200 else text[:197] + "..."

@@ -18,7 +18,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,18 +27,17 @@ from keras_megan.version import __version__
 from keras_megan.video.errors import VideoError, writing
 from keras_megan.video.io.codecs import Codec
 from keras_megan.video.io.read import open_clip
-from keras_megan.video.io.segments import ImageEncoder, VideoEncoder
+from keras_megan.video.io.segments import encoder_for
 from keras_megan.video.jobs.compute import Retouch, predict
 from keras_megan.video.jobs.job import UpscaleOptions
 from keras_megan.video.jobs.journal import SEGMENT_FRAMES, remove
 from keras_megan.video.jobs.pipeline import BackgroundWriter, prefetched
 from keras_megan.video.jobs.schedule import Plan, Shot, Task
-from keras_megan.video.memory import memory_to_use
 from keras_megan.video.models.engines import ModelChoice
 from keras_megan.video.models.loaded import Models
 from keras_megan.video.models.runner import takes_times
 from keras_megan.video.request.rate import choose_rate
-from keras_megan.video.tiles import TiledRunner, choose_tile, fit_tile
+from keras_megan.video.tiles import TiledRunner, settle_tile
 
 
 class SourceMissing(VideoError):  # noqa: N818  named as it is read
@@ -155,16 +153,13 @@ class Worker:
     def choose_tile(
         self, height: int, width: int, needs_times: bool, asked: int | str
     ) -> int:
-        """The tile for frames of a size, tried; see `tiles.fit_tile`.
+        """The tile for frames of a size, tried; see `tiles.settle_tile`.
 
         Raises:
             ValueError: If the tile that was asked for is too small.
         """
         runner = self._models.runner(height, width, needs_times)
-        if isinstance(asked, str):
-            memory = memory_to_use() // self._neighbours
-            asked = choose_tile(runner, height, width, memory)
-        return fit_tile(runner, height, width, asked)
+        return settle_tile(runner, height, width, asked, self._neighbours)
 
     def make(self, order: Order, number: int, source: bytes | None = None) -> Made:
         """Makes a segment.
@@ -246,11 +241,7 @@ class _Stream:
         )
         self._time_base = rate.clock(info.time_base)
         self._retouch = Retouch(order.width, order.height, options.even_sharpness)
-        self._new_encoder = ImageEncoder
-        if order.codec is not None:
-            self._new_encoder = partial(
-                VideoEncoder, info=info, codec=order.codec, crf=options.crf
-            )
+        self._new_encoder = encoder_for(info, order.codec, options.crf)
         tasks = prefetched(self._plan.tasks(), depth=2)
         self._tasks: Iterator[Task] = self._closing.enter_context(tasks)
         self._held: Task | None = None

@@ -15,6 +15,7 @@ through therefore encode the very same pieces.
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -46,6 +47,21 @@ class Encoder(Protocol):
 
     def abandon(self) -> None:
         """Lets go of the file without finishing it."""
+
+
+def encoder_for(
+    info: VideoInfo, codec: Codec | None, crf: int | None
+) -> Callable[[Path], Encoder]:
+    """What makes a job's encoder, given the path of a segment.
+
+    Args:
+        info: The input.
+        codec: How to encode; `None` for images.
+        crf: Quality, `None` for the codec's usual one.
+    """
+    if codec is None:
+        return ImageEncoder
+    return partial(VideoEncoder, info=info, codec=codec, crf=crf)
 
 
 class VideoEncoder:

@@ -26,6 +26,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from keras_megan.errors import one_line
 from keras_megan.presets import preset_names
 from keras_megan.quiet import start_keras_quietly
 from keras_megan.video.errors import VideoError, reading
@@ -156,11 +157,11 @@ def _load_preset(name: str) -> Runner:
             model = keras_megan.MEGAN.from_preset(name)
     except (OSError, ValueError, KeyError) as error:
         raise VideoError(
-            f"Cannot load the preset '{name}': {_one_line(error)}"
+            f"Cannot load the preset '{name}': {one_line(error)}"
         ) from error
     runner = KerasRunner(model, name=Path(name).name)
     runner.notes = tuple(
-        _one_line(w.message) for w in caught if issubclass(w.category, UserWarning)
+        one_line(w.message) for w in caught if issubclass(w.category, UserWarning)
     )
     return runner
 
@@ -175,7 +176,7 @@ def _load_keras_file(path: Path) -> Runner:
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # a damaged archive can raise nearly anything
-        raise VideoError(f"Cannot load the model '{path}': {_one_line(error)}") from (
+        raise VideoError(f"Cannot load the model '{path}': {one_line(error)}") from (
             error
         )
     return KerasRunner(model, name=path.stem)
@@ -335,8 +336,3 @@ def _fingerprint(model: Any) -> str:
     for weight in model.weights:
         digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
     return digest.hexdigest()
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 300 else text[:297] + "..."

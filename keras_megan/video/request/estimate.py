@@ -17,11 +17,11 @@ import numpy as np
 
 from keras_megan.video.errors import VideoError
 from keras_megan.video.io.opening import open_input
-from keras_megan.video.io.segments import Encoder, ImageEncoder, VideoEncoder
+from keras_megan.video.io.segments import encoder_for
 from keras_megan.video.jobs.journal import SEGMENT_FRAMES
 from keras_megan.video.models.runner import Runner
 from keras_megan.video.request.size import resizer
-from keras_megan.video.tiles import TiledRunner, choose_tile, fit_tile
+from keras_megan.video.tiles import TiledRunner, settle_tile
 from keras_megan.video.upscale import Job
 
 
@@ -69,10 +69,7 @@ def estimate(job: Job, runner: Runner) -> Estimate:
         raise VideoError("There is no frame between --start and --end.")
     images += images[-1:] * (runner.frames_in - len(images))
     try:
-        tile = options.tile
-        if not isinstance(tile, int):
-            tile = choose_tile(runner, info.height, info.width)
-        tile = fit_tile(runner, info.height, info.width, tile)
+        tile = settle_tile(runner, info.height, info.width, options.tile)
         tiled = TiledRunner(runner, info.height, info.width, tile)
     except ValueError as error:
         raise VideoError(str(error)) from error
@@ -107,11 +104,7 @@ def _encoded_sizes(job: Job, images: list[np.ndarray]) -> tuple[float, float]:
     """Bytes of the first and, on average, of each other frame of a segment."""
     with tempfile.TemporaryDirectory(prefix="megan-") as folder:
         path = Path(folder) / f"trial{job.output.suffix.lower()}"
-        encoder: Encoder
-        if job.codec is None:
-            encoder = ImageEncoder(path)
-        else:
-            encoder = VideoEncoder(path, job.clip.info, job.codec, job.options.crf)
+        encoder = encoder_for(job.clip.info, job.codec, job.options.crf)(path)
         for index, image in enumerate(images):
             encoder.write(image, index)
         encoder.close()
