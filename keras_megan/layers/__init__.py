@@ -16,6 +16,7 @@ from keras_megan.layers.frames import (
     FoldFrames,
     FramesToChannels,
     InterleaveFrames,
+    JoinNeighbours,
     SelectFrames,
     UnfoldFrames,
 )
@@ -43,7 +44,6 @@ from keras_megan.layers.motion.motion_field import (
     SampleBothSides,
 )
 from keras_megan.layers.motion.neighbour_fusion import (
-    JoinNeighbours,
     MotionToNeighbours,
     NeighbourFusion,
 )

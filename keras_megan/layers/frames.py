@@ -12,6 +12,7 @@ attention leaves) know T:
     SelectFrames      (B*T, H, W, C)  -> (B*(stop-start), H, W, C)
     InterleaveFrames  (B*n, ...), (B*(n-1), ...) -> (B*(2n-1), ...)   g m g m g
     AddToFrames       (B*T, H, W, C) + (B, H, W, C) -> (B*T, H, W, C)
+    JoinNeighbours    (B*T, ..., C) and 2 x (B*(T-1), ..., C) -> (B*T, ..., 3C)
 
 Where the batch is known to hold exactly one clip (B*T == T, as in an exported
 graph), slices and concatenations run along the batch axis itself and no tensor
@@ -260,3 +261,34 @@ class AddToFrames(_FrameLayer):
 
     def compute_output_shape(self, frames_shape, shared_shape):
         return frames_shape
+
+
+@keras.saving.register_keras_serializable("keras_megan")
+class JoinNeighbours(_FrameLayer):
+    """Joins each frame with what was moved to it from its neighbours, as channels.
+
+    Call arguments:
+        own: (B*T, H, W, C), every frame.
+        from_left: (B*(T-1), H, W, C), for every frame but a clip's first.
+        from_right: (B*(T-1), H, W, C), for every frame but a clip's last.
+
+    Output shape: (B*T, H, W, 3C): own, from the left, from the right. Where there is no
+    neighbour the frame itself stands in.
+
+    Args:
+        num_frames: T.
+    """
+
+    def call(self, own, from_left, from_right):
+        frames, pairs = self.num_frames, self.num_frames - 1
+        if is_one_clip(own, frames):
+            left = ops.concatenate([own[:1], from_left], axis=0)
+            right = ops.concatenate([from_right, own[-1:]], axis=0)
+            return ops.concatenate([own, left, right], axis=-1)
+        whole = unfold(own, frames)
+        left = ops.concatenate([whole[:, :1], unfold(from_left, pairs)], axis=1)
+        right = ops.concatenate([unfold(from_right, pairs), whole[:, -1:]], axis=1)
+        return ops.concatenate([own, fold(left), fold(right)], axis=-1)
+
+    def compute_output_shape(self, own_shape, from_left_shape, from_right_shape):
+        return (*own_shape[:-1], 3 * own_shape[-1])

@@ -22,6 +22,7 @@ from keras_megan.layers.frames import (
     FoldFrames,
     FramesToChannels,
     InterleaveFrames,
+    JoinNeighbours,
     SelectFrames,
     UnfoldFrames,
 )
@@ -34,10 +35,7 @@ from keras_megan.layers.motion.large_interpolation import (
     PixelUnshuffle,
 )
 from keras_megan.layers.motion.motion_field import BilateralCorrelation, NoMotion
-from keras_megan.layers.motion.neighbour_fusion import (
-    JoinNeighbours,
-    MotionToNeighbours,
-)
+from keras_megan.layers.motion.neighbour_fusion import MotionToNeighbours
 from keras_megan.layers.motion.window_alignment import BLOCK, WindowAlignment
 from keras_megan.layers.pixels.bilinear_upsampling import BilinearUpsampling
 from keras_megan.layers.pixels.padding import CropToScale, PadToMultiple
@@ -116,8 +114,8 @@ def _motion_at_time(site):
 
 @net2net.register_rule(MotionToNeighbours)
 def _motion_to_neighbours(site):
-    site.freeze(site.inputs[0][-1], "displacements are geometry")
     reason = "displacements are geometry"
+    site.freeze(site.inputs[0][-1], reason)
     return [
         [*(site.fixed(size) for size in shape[:-1]), site.fixed(2, reason)]
         for shape in site.output_shapes

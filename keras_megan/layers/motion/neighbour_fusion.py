@@ -19,7 +19,7 @@ import keras
 from keras import layers, ops
 
 from keras_megan.layers.composite import Composite
-from keras_megan.layers.frames import SelectFrames, fold, is_one_clip, unfold
+from keras_megan.layers.frames import JoinNeighbours, SelectFrames
 from keras_megan.layers.motion.large_alignment import LargeAlignment
 from keras_megan.layers.motion.window_alignment import WindowAlignment, kept_inside
 
@@ -142,41 +142,3 @@ class NeighbourFusion(Composite):
             "hidden_filters": self.hidden_filters,
             "reach": self.reach,
         }
-
-
-@keras.saving.register_keras_serializable("keras_megan")
-class JoinNeighbours(layers.Layer):
-    """Joins each frame with what was moved to it from its neighbours, as channels.
-
-    Call arguments:
-        own: (B*T, H, W, C), every frame.
-        from_left: (B*(T-1), H, W, C), for every frame but a clip's first.
-        from_right: (B*(T-1), H, W, C), for every frame but a clip's last.
-
-    Output shape: (B*T, H, W, 3C): own, from the left, from the right. Where there is no
-    neighbour the frame itself stands in.
-
-    Args:
-        num_frames: T.
-    """
-
-    def __init__(self, num_frames, **kwargs):
-        super().__init__(**kwargs)
-        self.num_frames = int(num_frames)
-
-    def call(self, own, from_left, from_right):
-        frames, pairs = self.num_frames, self.num_frames - 1
-        if is_one_clip(own, frames):
-            left = ops.concatenate([own[:1], from_left], axis=0)
-            right = ops.concatenate([from_right, own[-1:]], axis=0)
-            return ops.concatenate([own, left, right], axis=-1)
-        whole = unfold(own, frames)
-        left = ops.concatenate([whole[:, :1], unfold(from_left, pairs)], axis=1)
-        right = ops.concatenate([unfold(from_right, pairs), whole[:, -1:]], axis=1)
-        return ops.concatenate([own, fold(left), fold(right)], axis=-1)
-
-    def compute_output_shape(self, own_shape, from_left_shape, from_right_shape):
-        return (*own_shape[:-1], 3 * own_shape[-1])
-
-    def get_config(self):
-        return {**super().get_config(), "num_frames": self.num_frames}

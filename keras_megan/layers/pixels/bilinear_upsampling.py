@@ -29,6 +29,8 @@ class BilinearUpsampling(keras.layers.Layer):
         self.scale = int(scale)
 
     def call(self, inputs):
+        if self.scale == 1:
+            return inputs
         _, height, width, channels = inputs.shape
         if height is not None and width is not None:
             size = (self.scale * height, self.scale * width)
