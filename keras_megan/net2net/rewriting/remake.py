@@ -106,11 +106,18 @@ class Fitting:
                 return sizes, places
         return {}, ()
 
+    def _config(self):
+        """The layer's configuration; None, with the reason, if it gives none."""
+        try:
+            return config_of(self._region.layer)
+        except Exception as error:  # Whatever a user's get_config raises.
+            self.reason = f"{type(error).__name__}: {error}"
+            return None
+
     def _learned(self):
         """Yields the configuration in which what was found for each group changes."""
-        try:
-            config = plain_lists(config_of(self._region.layer))
-        except Exception:  # Whatever a user's get_config raises.
+        config = plain_lists(self._config())
+        if config is None:
             return
         places = []
         for layout, found in self._graph.learned.get(id(self._region.layer), ()):
@@ -133,9 +140,8 @@ class Fitting:
         And that with the places that cannot change alone, such as one of two numbers
         of heads, of which one must divide the other.
         """
-        try:
-            config = plain_lists(config_of(self._region.layer))
-        except Exception:  # Whatever a user's get_config raises.
+        config = plain_lists(self._config())
+        if config is None:
             return
         variables = self._region.layer.variables
         before = [tuple(variable.shape) for variable in variables]
@@ -161,10 +167,8 @@ class Fitting:
 
     def _configurations(self, tries, most_first):
         """Yields one configuration after the other, and the places that changed."""
-        try:
-            config = config_of(self._region.layer)
-        except Exception as error:  # Whatever a user's get_config raises.
-            self.reason = f"{type(error).__name__}: {error}"
+        config = self._config()
+        if config is None:
             return
         changes = self._changes()
         # A width may stand in a configuration as a multiple: of heads, or of gates.
