@@ -20,12 +20,14 @@ from keras_megan.errors import run_program
 from keras_megan.files import write_json, write_whole
 from keras_megan.imaging.find import find_clips
 from keras_megan.video.errors import writing
+from training.data.codecs import parse_quality
 from training.errors import TrainingError
 from training.evaluation.baselines import BASELINES, Method
 from training.evaluation.clips import DOWNSCALES, load_clip
 from training.evaluation.figure import FigureMaker
 from training.evaluation.models import (
     DEFAULT_NUM_INPUTS,
+    deblocked,
     load_model,
     with_even_sharpness,
 )
@@ -53,6 +55,9 @@ class Settings:
         frames: Frames used of each clip, from its beginning; None: all.
         downscale: ``"1"``, ``"2"`` or ``"auto"``: area-shrinking before anything else.
         even_sharpness: Whether to measure the model with sharpened new frames as well.
+        compress: Codec and quality that the small frames go through, such as
+            ``"h264:32"``; None: none.
+        deblock: Whether to measure the model behind a deblocking filter as well.
     """
 
     clips: str
@@ -63,6 +68,8 @@ class Settings:
     frames: int | None = None
     downscale: str = "1"
     even_sharpness: bool = False
+    compress: str | None = None
+    deblock: bool = False
 
 
 def evaluate(settings: Settings, console: Console | None = None) -> Results:
@@ -83,6 +90,7 @@ def evaluate(settings: Settings, console: Console | None = None) -> Results:
     methods |= _chosen(settings.peers, PEERS, "peer")
     for name in settings.peers:
         check_peer(name)
+    damage = parse_quality(settings.compress) if settings.compress else None
     sources = find_clips(settings.clips)
     num_inputs = DEFAULT_NUM_INPUTS
     if settings.model:
@@ -93,6 +101,8 @@ def evaluate(settings: Settings, console: Console | None = None) -> Results:
         methods[name] = model
         if settings.even_sharpness:
             methods[f"{name}, sharpened"] = with_even_sharpness(model)
+        if settings.deblock:
+            methods[f"{name}, deblocked"] = deblocked(model)
     if not methods:
         raise TrainingError("Nothing to measure: give --model, --baselines or both.")
     out = Path(settings.out)
@@ -100,6 +110,7 @@ def evaluate(settings: Settings, console: Console | None = None) -> Results:
         out.mkdir(parents=True, exist_ok=True)
 
     results: dict[str, dict] = {}
+    bits: dict[str, float | None] = {}
     figure = FigureMaker()
     with counted_progress(console, "windows,") as progress:
         task = progress.add_task("reading", total=None)
@@ -110,6 +121,9 @@ def evaluate(settings: Settings, console: Console | None = None) -> Results:
                 downscale=settings.downscale,
                 min_frames=2 * num_inputs - 1,
             )
+            if damage:
+                clip = clip.compressed(*damage)
+                bits[clip.name] = clip.bits
             # Windows of clips not read yet are guessed to be as many as this one's.
             windows = len(evaluation_windows(len(clip.truth), num_inputs))
             done = progress.tasks[task].completed
@@ -128,7 +142,13 @@ def evaluate(settings: Settings, console: Console | None = None) -> Results:
                 after_window=lambda: progress.advance(task),
             )
     console.print(make_table(results))
+    for name, rate in bits.items():
+        console.print(
+            f"{name}: {settings.compress} took {rate:.3f} bits per small pixel"
+        )
     document = results_document(results, {**asdict(settings), "num_inputs": num_inputs})
+    if bits:
+        document["bits_per_pixel"] = bits
     with writing(out):
         write_json(out / "results.json", document)
         write_whole(out / "figure.png", figure.png())
@@ -170,6 +190,17 @@ _EVEN_SHARPNESS = flags.DEFINE_bool(
     "Measure the model a second time, with its new frames sharpened to match the given "
     "ones.",
 )
+_COMPRESS = flags.DEFINE_string(
+    "compress",
+    None,
+    "Codec and quality that the small frames go through before any method sees them, "
+    "such as h264:32, h265:32, mpeg2:8 or vp9:44.",
+)
+_DEBLOCK = flags.DEFINE_bool(
+    "deblock",
+    False,
+    "Measure the model a second time, behind FFmpeg's deblocking filter.",
+)
 _PEERS = flags.DEFINE_list(
     "peers", [], f"Networks of others to measure, if installed: {', '.join(PEERS)}."
 )
@@ -197,6 +228,8 @@ def _main(arguments: list[str]) -> int:
             frames=_FRAMES.value,
             downscale=_DOWNSCALE.value,
             even_sharpness=_EVEN_SHARPNESS.value,
+            compress=_COMPRESS.value,
+            deblock=_DEBLOCK.value,
         )
     )
     return 0

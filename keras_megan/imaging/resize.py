@@ -40,10 +40,22 @@ def _triangle(x):
     return np.maximum(0.0, 1.0 - np.abs(x))
 
 
+def _box(x):
+    """The average of the pixels that a pixel replaces; support 1."""
+    return np.where(np.abs(x) < 0.5, 1.0, np.where(np.abs(x) == 0.5, 0.5, 0.0))
+
+
+def _lanczos3(x):
+    """A sinc inside three lobes of a wider one; support 6."""
+    return np.where(np.abs(x) < 3.0, np.sinc(x) * np.sinc(x / 3.0), 0.0)
+
+
 #: Name of a resize method -> (kernel, width of the kernel's support in samples).
 KERNELS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float]] = {
     "bicubic": (_cubic, 4.0),
     "bilinear": (_triangle, 2.0),
+    "box": (_box, 1.0),
+    "lanczos3": (_lanczos3, 6.0),
 }
 
 
@@ -60,7 +72,7 @@ def resize_matrix(
     Args:
         input_length: Samples before, >= 1.
         output_length: Samples after, >= 1.
-        method: A key of ``KERNELS``: ``"bicubic"`` or ``"bilinear"``.
+        method: A key of ``KERNELS``.
         antialias: Stretch the kernel when the axis shrinks.
         scale: Output samples per input sample. Defaults to
             ``output_length / input_length``; it differs from that quotient when the

@@ -1,9 +1,9 @@
 """Damage that real low-resolution footage has and clean bicubic frames lack.
 
-Each function takes the low-resolution frames of a sample, uint8 (N, h, w, 3), its
-settings and the sample's own generator, and returns frames of the same shape. One
-strength is drawn per sample and used for all its frames: a camera does not change from
-frame to frame. The truth is never touched.
+Each function takes the frames that a network is given, uint8 (T, h, w, 3), its settings
+and the sample's own generator, and returns frames of the same shape. One strength is
+drawn per sample and used for all its frames: a camera does not change from frame to
+frame. The truth is never touched, nor are the small frames between the given ones.
 """
 
 from collections.abc import Callable
@@ -12,15 +12,20 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from training.data.codecs import CODECS, through_codec
+
 
 @dataclass(frozen=True)
 class Degradation:
     """One kind of damage.
 
     Attributes:
-        name: "noise", "blur" or "compression".
-        low, high: Range of its strength: standard deviation in grey levels; standard
-            deviation of the Gaussian in low-resolution pixels; JPEG quality.
+        name: A key of `DEGRADATIONS`.
+        low, high: Range of its strength. "noise": standard deviation in grey levels;
+            "blur": standard deviation of the Gaussian in low-resolution pixels;
+            "sharpening": how much of what a Gaussian takes away is added;
+            "compression": JPEG quality; "codec": from 0, the best, to 1, the worst
+            quality of the video codec that is drawn (`training.data.codecs`).
         probability: Share of the samples that have it.
     """
 
@@ -37,6 +42,23 @@ def _noise(frames, strength, random):
 
 def _blur(frames, strength, random):
     return np.stack([cv2.GaussianBlur(frame, (0, 0), strength) for frame in frames])
+
+
+def _sharpening(frames, strength, random):
+    wide = np.float32(frames)
+    blurred = np.stack([cv2.GaussianBlur(frame, (0, 0), 1.0) for frame in wide])
+    return np.clip(np.rint(wide + strength * (wide - blurred)), 0, 255).astype(np.uint8)
+
+
+def _codec(frames, strength, random):
+    codec = list(CODECS)[int(random.integers(len(CODECS)))]
+    best, worst = CODECS[codec].best, CODECS[codec].worst
+    quality = round(best + strength * (worst - best))
+    # Most frames of a film are not key frames: up to T-1 others come first, which run
+    # backwards to where these begin.
+    lead = frames[1 : 1 + random.integers(len(frames))][::-1]
+    decoded, _ = through_codec(np.concatenate([lead, frames]), codec, quality)
+    return decoded[len(lead) :]
 
 
 def _compression(frames, strength, random):
@@ -65,5 +87,7 @@ def _sometimes(apply: Callable) -> Callable:
 DEGRADATIONS: dict[str, Callable] = {
     "noise": _sometimes(_noise),
     "blur": _sometimes(_blur),
+    "sharpening": _sometimes(_sharpening),
     "compression": _sometimes(_compression),
+    "codec": _sometimes(_codec),
 }

@@ -12,8 +12,9 @@ key (seed, n).
                          way, as if the camera panned
       -> flips, transposition
       -> low resolution  antialiased bicubic as matrix products, rounded to 8 bits:
-                         exactly what `training.evaluate` feeds to a network
-      -> degradations    optional, only on the low-resolution frames
+                         exactly what `training.evaluate` feeds to a network; other
+                         kernels where the settings ask for them
+      -> degradations    optional, only on the frames that are given
 
 What a sample is for the network: given frames ``low[0::2]``, targets all of ``high``;
 ``low[1::2]`` are the truth for motion estimation at low resolution.
@@ -25,7 +26,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from keras_megan.imaging.resize import imresize
+from keras_megan.imaging.resize import KERNELS, imresize
 from training.data.cache import DETAIL_CELL, ClipCache
 from training.data.degradations import DEGRADATIONS, Degradation
 from training.data.subsets import nested_order
@@ -57,7 +58,9 @@ class SamplingSettings:
         shutter: Longest exposure of a panning crop, as a share of the time between
             frames; what moves is blurred along its way, as in a camera.
         reverse, flip, transpose: Whether each augmentation takes place, by half.
-        degradations: Names in `training.data.degradations`.
+        reductions: (resize method, weight) pairs, of `keras_megan.imaging.resize`; how
+            small frames are made.
+        degradations: What is done to the given small frames, in this order.
     """
 
     crop: int = 128
@@ -72,6 +75,7 @@ class SamplingSettings:
     reverse: bool = True
     flip: bool = True
     transpose: bool = True
+    reductions: tuple[tuple[str, float], ...] = (("bicubic", 1.0),)
     degradations: tuple[Degradation, ...] = field(default=())
 
     @property
@@ -111,6 +115,12 @@ class Sampler:
             raise TrainingError(
                 f"The crop must be a positive multiple of {SCALE}; received "
                 f"{settings.crop}."
+            )
+        methods = {method for method, _ in settings.reductions}
+        if not methods or methods - set(KERNELS):
+            raise TrainingError(
+                f"reductions must name resize methods among {', '.join(KERNELS)}; "
+                f"received {settings.reductions}."
             )
         unknown = {d.name for d in settings.degradations} - set(DEGRADATIONS)
         if unknown:
@@ -170,9 +180,10 @@ class Sampler:
         if settings.reverse and random.random() < 0.5:
             high = high[::-1]
         high = flipped_and_turned(high, random, settings.flip, settings.transpose)
-        low = imresize(high, 1.0 / SCALE)
+        low = imresize(high, 1.0 / SCALE, method=self._reduction(random))
         for degradation in settings.degradations:
-            low = DEGRADATIONS[degradation.name](low, degradation, random)
+            damage = DEGRADATIONS[degradation.name]
+            low[0::2] = damage(low[0::2], degradation, random)
         return low, high
 
     def cut(self, clip, random: np.random.Generator) -> np.ndarray:
@@ -245,6 +256,14 @@ class Sampler:
         ]
         best = int(np.argmax(scores))
         return int(tops[best]), int(lefts[best])
+
+    def _reduction(self, random) -> str:
+        methods, weights = zip(*self.settings.reductions, strict=True)
+        if len(methods) == 1:
+            return methods[0]
+        shares = np.cumsum(weights) / np.sum(weights)
+        choice = int(np.searchsorted(shares, random.random()))
+        return methods[min(choice, len(methods) - 1)]
 
     def _order(self, rounds: int) -> np.ndarray:
         return round_order(self.seed, rounds, len(self.clips))

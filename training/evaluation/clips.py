@@ -7,7 +7,8 @@ store it. Taking another bicubic (OpenCV's, TensorFlow's) aliases, and costs a n
 trained on the antialiased one several decibels.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -16,6 +17,7 @@ from keras_megan.imaging.find import ClipSource
 from keras_megan.imaging.resize import area_downscale, imresize
 from keras_megan.video.errors import VideoError
 from keras_megan.video.io.read import open_clip
+from training.data.codecs import through_codec
 
 #: Compressed video from this many lines up is halved by ``downscale="auto"``.
 AUTO_DOWNSCALE_LINES = 480
@@ -29,10 +31,30 @@ class Clip:
     Attributes:
         name: What tables call it.
         truth: uint8 RGB (N, H, W, 3).
+        damaged: uint8 RGB (N, H / 4, W / 4, 3), the small frames where they are not
+            simply the reduced truth.
+        bits: Bits per pixel of the small frames, where a codec made them.
     """
 
     name: str
     truth: np.ndarray
+    damaged: np.ndarray | None = None
+    bits: float | None = None
+
+    def small(self, frames: slice | Sequence[int]) -> np.ndarray:
+        """Some of the frames as a network is given them, uint8 (n, H / 4, W / 4, 3)."""
+        if self.damaged is not None:
+            return self.damaged[frames]
+        return degrade(self.truth[frames])
+
+    def compressed(self, codec: str, quality: int) -> "Clip":
+        """The same clip with small frames that went through a video codec.
+
+        All of its frames, those between the given ones too, are one film.
+        """
+        small, size = through_codec(degrade(self.truth), codec, quality)
+        bits = 8.0 * size / small[..., 0].size
+        return replace(self, damaged=small, bits=bits)
 
 
 def downscale_factor(source: ClipSource, lines: int, downscale: str) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_megan.metrics import luma, luma_psnr
 from training.evaluation.baselines import SCALE
-from training.evaluation.clips import Clip, degrade
+from training.evaluation.clips import Clip
 from training.evaluation.windows import EvaluationWindow, evaluation_windows
 
 CROP = 96  # pixels of ground truth
@@ -95,7 +95,7 @@ class FigureMaker:
         for place in choose_places(clip, num_inputs)[: self.max_rows - len(self.rows)]:
             truth = clip.truth[place.frame]
             # A new frame has no input of its own: show what it would have been.
-            small = degrade(truth[None], SCALE)[0]
+            small = clip.small([place.frame])[0]
             pixels = np.repeat(np.repeat(small, SCALE, axis=0), SCALE, axis=1)
             tiles = {"reduced": place.cut(pixels), "truth": place.cut(truth)}
             self.rows.append((place, tiles))

@@ -7,6 +7,8 @@ working memory would not fit (large clips; the seams are blended as the tool ble
 them).
 """
 
+from fractions import Fraction
+
 import numpy as np
 
 from keras_megan.imaging.sharpness import evened
@@ -29,6 +31,39 @@ def with_even_sharpness(method: Method) -> Method:
         return result
 
     return sharpened
+
+
+def deblocked(method: Method) -> Method:
+    """The method behind FFmpeg's deblocking filter, at its strongest setting."""
+
+    def behind_filter(frames: np.ndarray) -> np.ndarray:
+        return method(deblock(frames))
+
+    return behind_filter
+
+
+def deblock(frames: np.ndarray) -> np.ndarray:
+    """Frames without the edges of a codec's 8x8 blocks, uint8 RGB (T, H, W, 3)."""
+    import av
+
+    graph = av.filter.Graph()
+    height, width = frames.shape[1:3]
+    source = graph.add_buffer(
+        width=width, height=height, format="yuv444p", time_base=Fraction(1, 25)
+    )
+    strong = graph.add("deblock", "filter=strong:block=8")
+    sink = graph.add("buffersink")
+    source.link_to(strong)
+    strong.link_to(sink)
+    graph.configure()
+    images = []
+    for number, image in enumerate(frames):
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+        frame = frame.reformat(format="yuv444p")
+        frame.pts = number
+        graph.push(frame)
+        images.append(graph.pull().to_ndarray(format="rgb24"))
+    return np.stack(images)
 
 
 class ModelMethod:

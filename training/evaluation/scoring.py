@@ -17,7 +17,7 @@ from keras_megan.imaging.sharpness import sharpness
 from keras_megan.metrics import PSNR_CAP, luma_psnr_ssim
 from training.errors import TrainingError
 from training.evaluation.baselines import SCALE, Method
-from training.evaluation.clips import Clip, degrade
+from training.evaluation.clips import Clip
 from training.evaluation.windows import EvaluationWindow, evaluation_windows
 
 
@@ -127,7 +127,7 @@ def score_clip(
     """
     scores: dict[str, list[FrameScore]] = {name: [] for name in methods}
     for window in evaluation_windows(len(clip.truth), num_inputs):
-        inputs = degrade(clip.truth[window.inputs], SCALE)
+        inputs = clip.small(window.inputs)
         truth = clip.truth[window.start : window.stop]
         for name, method in methods.items():
             prediction = np.asarray(method(inputs))

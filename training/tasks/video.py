@@ -33,10 +33,11 @@ from keras_megan.imaging.find import find_clips
 from keras_megan.layers import OcclusionBlend, SampleBothSides
 from keras_megan.losses import Charbonnier
 from training.data.cache import ClipCache
+from training.data.codecs import parse_quality
 from training.data.sampling import Sampler, SamplingSettings
 from training.data.teacher import teacher_flow
 from training.errors import TrainingError
-from training.evaluation.clips import Clip, degrade, load_clip
+from training.evaluation.clips import Clip, load_clip
 from training.evaluation.scoring import Summary, score_clip
 
 #: The layer whose second input is the small frames moved to the middle; it is there
@@ -65,6 +66,8 @@ class VideoTask:
         charbonnier: Epsilon squared of the Charbonnier loss.
         validation_frames: Frames used of each validation clip, from its beginning.
         validation_downscale: "auto", "1" or "2"; see `training.evaluate`.
+        validation_codec: Codec and quality, such as "h264:28", that the small frames of
+            validation clips go through; None: none.
     """
 
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
@@ -75,6 +78,7 @@ class VideoTask:
     charbonnier: float = 1e-6
     validation_frames: int | None = 25
     validation_downscale: str = "auto"
+    validation_codec: str | None = None
 
     score_name = "psnr"
 
@@ -250,6 +254,9 @@ class ClipValidator:
             )
             for source in find_clips(folder)
         ]
+        if task.validation_codec:
+            damage = parse_quality(task.validation_codec)
+            self.clips = [clip.compressed(*damage) for clip in self.clips]
 
     def __call__(self, model: keras.Model) -> dict[str, float]:
         """Means over the clips: psnr, psnr_given, psnr_new and the same of ssim."""
@@ -278,7 +285,7 @@ class ClipValidator:
 def _strip(clip: Clip, method, validator: ClipValidator) -> np.ndarray:
     span = 2 * validator.num_inputs - 1
     truth = clip.truth[:span]
-    low = degrade(truth)
+    low = clip.small(slice(span))
     middle = validator.num_inputs // 2 * 2 - 1
     output = method(low[0::2])[middle]
     enlarged = np.repeat(np.repeat(low[middle], 4, axis=0), 4, axis=1)
