@@ -10,6 +10,7 @@ from pathlib import Path
 from keras_megan.cli.report import Report
 from keras_megan.video.errors import VideoError
 from keras_megan.video.many import Outcome
+from keras_megan.video.models.engines import Model
 from keras_megan.video.models.loaded import Models
 from keras_megan.video.progress import clock
 from keras_megan.video.request.estimate import Estimate, estimate
@@ -26,9 +27,8 @@ def describe_clips(
         try:
             with _writable(clip.output) as output:
                 job = check_job(clip.source, output, options)
-                info, needs_times = job.clip.info, not job.rate.only_half
-                engine = models.find(needs_times).engine
-                runner = models.runner(info.height, info.width, needs_times)
+                info, model = job.clip.info, models.find(job.needs)
+                runner = models.runner(info.height, info.width, job.needs)
                 found = estimate(job, runner)
         except VideoError as error:
             if len(clips) == 1:
@@ -40,7 +40,7 @@ def describe_clips(
             facts = {"input": str(clip.source), "output": str(clip.output)}
             print(json.dumps({"event": "plan", **facts, **asdict(found)}))
         else:
-            print("\n".join(_lines(clip, job, engine, found)))
+            print("\n".join(_lines(clip, job, model, found)))
     if len(clips) > 1 and not report.as_json:
         print(f"All: about {clock(seconds)}, {_megabytes(size)}.")
     return report.code
@@ -56,7 +56,7 @@ def _writable(output: Path) -> Iterator[Path]:
         yield Path(folder) / output.name
 
 
-def _lines(clip: Clip, job: Job, engine: str, found: Estimate) -> list[str]:
+def _lines(clip: Clip, job: Job, model: Model, found: Estimate) -> list[str]:
     info = job.clip.info
     sound = ", ".join(info.audio) or "no sound"
     if job.codec is None:
@@ -72,7 +72,9 @@ def _lines(clip: Clip, job: Job, engine: str, found: Estimate) -> list[str]:
         f"{float(info.rate):.4g} frames/s, {info.codec}, {sound}",
         f"  output  {found.width}x{found.height}, {found.frames_out} frames, "
         f"{found.fps:.4g} frames/s, {coding}",
-        f"  engine  {engine}, {tiles} of {found.tile} for each window",
+        f"  model   {model.name} on {model.engine}, {tiles} of {found.tile} for each "
+        f"window",
+        *([f"          {model.why}"] if model.why else []),
         f"  time    about {clock(found.seconds)}",
         f"  disk    about {_megabytes(found.size)}, without the sound",
     ]

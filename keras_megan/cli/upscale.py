@@ -112,9 +112,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("computing").add_argument
     add(
         "--model",
-        default="megan_edge",
+        default="auto",
         metavar="NAME",
-        help="a preset (see megan models) or a model file",
+        help="a preset (megan models), a model file or auto",
     )
     add(
         "--engine",

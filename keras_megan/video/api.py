@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Union
 from keras_megan.video.cluster import open_models
 from keras_megan.video.errors import VideoError
 from keras_megan.video.many import Outcome, upscale_clips
-from keras_megan.video.models.engines import DEFAULT_MODEL, Model, ModelChoice
+from keras_megan.video.models.engines import AUTO, Model, ModelChoice
 from keras_megan.video.models.loaded import Models
 from keras_megan.video.models.runner import Runner
 from keras_megan.video.request.inputs import Clip, find_inputs, place_results
@@ -72,7 +72,7 @@ def upscale(
     inputs: Name | Sequence[Name],
     output: Name | None = None,
     *,
-    model: Union[Name, Runner, "keras.Model"] = DEFAULT_MODEL,
+    model: Union[Name, Runner, "keras.Model"] = AUTO,
     scale: Number | None = None,
     size: str | tuple[int, int] | None = None,
     fit: bool = False,
@@ -111,7 +111,8 @@ def upscale(
         output: A video file or, for a folder of PNG images, a name without an ending;
             for several clips, a folder. `None`: "clip.megan.mp4" beside "clip.mp4".
         model: Preset name or folder, `.keras` or `.tflite` file, a `keras.Model`, or
-            anything that is a `keras_megan.video.models.runner.Runner`.
+            anything that is a `keras_megan.video.models.runner.Runner`. "auto":
+            megan_edge, and megan_edge_real for clips that compression has damaged.
         scale: Enlargement, 1 to 4.
         size: "1920x1080", (1920, 1080) or "1080p", in place of `scale`.
         fit: Whether `size` is a box that the result has to fit into.
@@ -189,7 +190,7 @@ def upscale(
     elif ray is not False:
         raise VideoError("With ray, give the model by its name or file.")
     else:
-        loaded = Models(lambda needs_times: _given(model))
+        loaded = Models(lambda needs: _given(model))
     with loaded as models:
         outcomes = list(
             upscale_clips(

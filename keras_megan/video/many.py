@@ -62,11 +62,12 @@ def upscale_clips(
                 yield Outcome(clip, skipped=True)
                 continue
             job = check_job(clip.source, clip.output, options)
-            needs_times = not job.rate.only_half
-            models.find(needs_times)
+            model = models.find(job.needs)
             reporter = new_reporter(clip)
+            if model.why:
+                reporter.note(model.why)
             info = job.clip.info
-            runner = models.runner(info.height, info.width, needs_times)
+            runner = models.runner(info.height, info.width, job.needs)
             check_interrupts()
             summary = run_job(job, runner, reporter)
         except VideoError as error:

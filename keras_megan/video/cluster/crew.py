@@ -27,7 +27,7 @@ from keras_megan.interrupts import check_interrupts
 from keras_megan.version import __version__
 from keras_megan.video.cluster.worker import Card, Made, Order, SourceMissing
 from keras_megan.video.errors import VideoError
-from keras_megan.video.models.engines import Model, ModelChoice
+from keras_megan.video.models.engines import NOTHING_SPECIAL, Model, ModelChoice, Needs
 
 _MOST_LOSSES = 3  # of workers, by one segment or while starting
 _POLL_SECONDS = 0.5
@@ -145,11 +145,11 @@ class Crew:
         if self._opened is not None:
             self._opened.close()
 
-    def find(self, needs_times: bool = False) -> Model:
+    def find(self, needs: Needs = NOTHING_SPECIAL) -> Model:
         """Finds the model without loading it; see `Models.find`."""
-        return self._choice.find(needs_times)
+        return self._choice.find(needs)
 
-    def runner(self, height: int, width: int, needs_times: bool) -> "CrewRunner":
+    def runner(self, height: int, width: int, needs: Needs) -> "CrewRunner":
         """What stands for the network in the driver, once a worker has loaded it.
 
         Raises:
@@ -157,7 +157,7 @@ class Crew:
         """
         while len(self._members) < self._cluster.size:
             self._members.append(_Member(self._cluster.start(self._choice)))
-        size = (height, width, needs_times)
+        size = (height, width, needs)
         card: Card = self.first("card", *size)
         if card.version != __version__:
             raise VideoError(

@@ -57,6 +57,7 @@ def run_on_crew(
         height=size[1],
         outputs=len(ticks),
         tile=journal.facts["tile"],
+        needs=job.needs,
         fingerprint=runner.fingerprint,
     )
 

@@ -33,7 +33,7 @@ from keras_megan.video.jobs.job import UpscaleOptions
 from keras_megan.video.jobs.journal import SEGMENT_FRAMES, remove
 from keras_megan.video.jobs.pipeline import BackgroundWriter, prefetched
 from keras_megan.video.jobs.schedule import Plan, Shot, Task
-from keras_megan.video.models.engines import ModelChoice
+from keras_megan.video.models.engines import ModelChoice, Needs
 from keras_megan.video.models.loaded import Models
 from keras_megan.video.models.runner import takes_times
 from keras_megan.video.request.rate import choose_rate
@@ -73,6 +73,7 @@ class Order:
         width, height: Size of the result.
         outputs: How many frames the whole result has.
         tile: Largest tile.
+        needs: What the job asks of the network.
         fingerprint: Fingerprint of the network that must compute.
     """
 
@@ -86,6 +87,7 @@ class Order:
     height: int
     outputs: int
     tile: int
+    needs: Needs
     fingerprint: str
 
     def frames(self, number: int) -> range:
@@ -138,9 +140,9 @@ class Worker:
         self._neighbours = neighbours
         self._stream: _Stream | None = None
 
-    def card(self, height: int, width: int, needs_times: bool) -> Card:
+    def card(self, height: int, width: int, needs: Needs) -> Card:
         """Loads the network for frames of a size and says what it is."""
-        runner = self._models.runner(height, width, needs_times)
+        runner = self._models.runner(height, width, needs)
         names = ("name", "fingerprint", "frames_in", "frames_out", "scale")
         facts = {name: getattr(runner, name) for name in (*names, "fixed_size")}
         return Card(
@@ -151,14 +153,14 @@ class Worker:
         )
 
     def choose_tile(
-        self, height: int, width: int, needs_times: bool, asked: int | str
+        self, height: int, width: int, needs: Needs, asked: int | str
     ) -> int:
         """The tile for frames of a size, tried; see `tiles.settle_tile`.
 
         Raises:
             ValueError: If the tile that was asked for is too small.
         """
-        runner = self._models.runner(height, width, needs_times)
+        runner = self._models.runner(height, width, needs)
         return settle_tile(runner, height, width, asked, self._neighbours)
 
     def make(self, order: Order, number: int, source: bytes | None = None) -> Made:
@@ -225,7 +227,7 @@ class _Stream:
                 raise SourceMissing(f"A worker sees another file as '{path}'.")
             raise VideoError(f"'{order.source}' changed on its way to a worker.")
         rate = choose_rate(options.fps, options.factor, info.rate)
-        runner = models.runner(info.height, info.width, not rate.only_half)
+        runner = models.runner(info.height, info.width, order.needs)
         if runner.fingerprint != order.fingerprint:
             raise VideoError(
                 f"The workers have different models under the name '{runner.name}'. "

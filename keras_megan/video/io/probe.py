@@ -60,6 +60,7 @@ class VideoInfo:
         audio, subtitles: One description for each such stream.
         notes: Lines the user should see.
         doubts: Why it is not certain that the file is whole; empty if it is.
+        bits_per_pixel: Size of the pictures' packets; 0 for images.
         content: Changes when any picture or its time does; not with the file's name.
     """
 
@@ -83,6 +84,7 @@ class VideoInfo:
     subtitles: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+    bits_per_pixel: float = 0.0
     content: str = ""
 
     @property
@@ -110,12 +112,13 @@ def probe_video(path: str | Path, allow_damaged: bool = False) -> VideoInfo:
     with reading(path), open_input(path) as container:
         stream = main_video_stream(container, path)
         spans = {s.index: Span() for s in container.streams}
-        digest = hashlib.sha256()
+        digest, size = hashlib.sha256(), 0
         for packet in _packets(container, allow_damaged):
             spans[packet.stream.index].add(packet)
             if packet.stream.index == stream.index:
                 digest.update(f"{packet.pts} ".encode())
                 digest.update(packet)
+                size += packet.size
         span = spans[stream.index]
         if span.shown == 0:
             raise VideoError(f"'{path}' has a video stream without a single frame.")
@@ -137,6 +140,7 @@ def probe_video(path: str | Path, allow_damaged: bool = False) -> VideoInfo:
             rate=rate,
             notes=notes,
             doubts=doubts,
+            size=size,
             content=digest.hexdigest(),
         )
 
@@ -217,7 +221,7 @@ def _tagged(stream) -> Fraction | None:
         return None  # not a time: no claim
 
 
-def _describe(path, container, stream, frames, **facts) -> VideoInfo:
+def _describe(path, container, stream, frames, size, **facts) -> VideoInfo:
     frame = frames[0]
     rotation = int(round(frame.rotation / 90)) * 90 % 360
     aspect = Fraction(stream.sample_aspect_ratio or 1)
@@ -240,6 +244,7 @@ def _describe(path, container, stream, frames, **facts) -> VideoInfo:
         depth=max(part.bits for part in frame.format.components),
         rotation=rotation,
         pixel_aspect=aspect,
+        bits_per_pixel=8.0 * size / (width * height * facts["num_frames"]),
         colour=colour,
         mastering=read_mastering(frame),
         interlaced=any(f.interlaced_frame for f in frames),

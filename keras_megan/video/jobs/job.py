@@ -5,6 +5,7 @@ not. This is found out without a model and in a moment, so that what is wrong wi
 files is said before a framework takes seconds to load.
 """
 
+import functools
 import os
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,7 +16,9 @@ from keras_megan.video.io.codecs import Codec, choose_codec
 from keras_megan.video.io.encoders import tune
 from keras_megan.video.io.image_folder import TIMESTAMPS
 from keras_megan.video.io.read import Folder, VideoFile, open_clip
+from keras_megan.video.models.engines import Needs
 from keras_megan.video.models.runner import Runner, takes_times
+from keras_megan.video.request.footage import look_at
 from keras_megan.video.request.rate import Rate, choose_rate
 from keras_megan.video.request.size import Size, output_size
 from keras_megan.video.scene_cuts import DEFAULT_THRESHOLD
@@ -91,6 +94,12 @@ class Job:
     codec: Codec | None
     rate: Rate
     notes: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def needs(self) -> Needs:
+        """What it asks of a model."""
+        damage = look_at(self.clip.info).damage
+        return Needs(times=not self.rate.only_half, damage=damage)
 
     def output_size(self, runner: Runner) -> tuple[int, int]:
         """Width and height of the result.

@@ -12,7 +12,7 @@ for all clips.
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,27 @@ from keras_megan.video.models.runner import check_model, load_runner
 ENGINES = ("auto", "litert", "keras")
 PRECISION_CHOICES = ("auto", *PRECISIONS)
 DEFAULT_MODEL = "megan_edge"
+#: Chooses between the two by the footage.
+AUTO = "auto"
+DAMAGED_MODEL = "megan_edge_real"
 _GPU_DEVICES = ("nvidia[0-9]*", "kfd")  # in /dev: NVIDIA's and AMD's
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a job asks of a model.
+
+    Attributes:
+        times: Whether new frames have to lie elsewhere than half-way.
+        damage: What compression did to the footage, in words; empty: nothing to see.
+    """
+
+    times: bool = False
+    damage: str = ""
+
+
+#: A job that any model can do.
+NOTHING_SPECIAL = Needs()
 
 
 @dataclass(frozen=True)
@@ -34,30 +54,40 @@ class Model:
         name: As it was asked for.
         engine: "litert" or "keras".
         load: Loads it; the result is a `Runner`, or gives one by `for_size`.
+        why: Why this one, where nobody asked for it.
     """
 
     name: str
     engine: str
     load: Callable[[], Any]
+    why: str = ""
 
 
 @dataclass(frozen=True)
 class ModelChoice:
     """Which model is wanted, as plain values that can be sent to other machines.
 
-    Attributes: see `find_model`.
+    Attributes: see `find_model`. The name "auto" stands for `megan_edge`, and for
+    `megan_edge_real` where compression has damaged the footage.
     """
 
-    name: str = DEFAULT_MODEL
+    name: str = AUTO
     engine: str = "auto"
     precision: str = "auto"
     threads: int | None = None
 
-    def find(self, needs_times: bool = False) -> Model:
+    def find(self, needs: Needs = NOTHING_SPECIAL) -> Model:
         """`find_model` of this."""
-        return find_model(
-            self.name, self.engine, self.precision, self.threads, needs_times
-        )
+        name, why = self.name, ""
+        if name == AUTO:
+            name = DAMAGED_MODEL if needs.damage else DEFAULT_MODEL
+            if needs.damage:
+                why = (
+                    f"Taking {name}, for footage that compression has damaged: "
+                    f"{needs.damage}. Give --model to choose another."
+                )
+        model = find_model(name, self.engine, self.precision, self.threads, needs.times)
+        return replace(model, why=why)
 
 
 def find_model(

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from keras_megan.video.models.engines import Model
+from keras_megan.video.models.engines import NOTHING_SPECIAL, Model, Needs
 
-#: Whether new frames have to lie elsewhere than half-way -> what computes them.
-FindModel = Callable[[bool], Model]
+#: What a job needs -> what computes it.
+FindModel = Callable[[Needs], Model]
 
 
 class Models:
@@ -17,7 +17,7 @@ class Models:
 
     def __init__(self, find: FindModel):
         self._find = find
-        self._loaded: dict[str, Any] = {}
+        self._loaded: dict[tuple[str, str], Any] = {}
 
     def __enter__(self) -> "Models":
         return self
@@ -27,25 +27,26 @@ class Models:
             getattr(model, "close", lambda: None)()
         self._loaded = {}
 
-    def find(self, needs_times: bool = False) -> Model:
+    def find(self, needs: Needs = NOTHING_SPECIAL) -> Model:
         """Finds the model without loading it.
 
         Raises:
             VideoError: If there is none.
         """
-        return self._find(needs_times)
+        return self._find(needs)
 
-    def runner(self, height: int, width: int, needs_times: bool):
+    def runner(self, height: int, width: int, needs: Needs):
         """The `Runner` for frames of a size.
 
         Args:
             height, width: Size of the frames in pixels.
-            needs_times: Whether new frames have to lie elsewhere than half-way.
+            needs: What the job asks of it.
         """
-        model = self._find(needs_times)
-        if model.engine not in self._loaded:
-            self._loaded[model.engine] = model.load()
-        runner = self._loaded[model.engine]
+        model = self._find(needs)
+        key = model.name, model.engine
+        if key not in self._loaded:
+            self._loaded[key] = model.load()
+        runner = self._loaded[key]
         if hasattr(runner, "for_size"):  # several files, each for a size of its own
             return runner.for_size(height, width)
         return runner

@@ -35,7 +35,7 @@ class Choice:
         self.make = make
         self.runners: list[PlainRunner] = []
 
-    def find(self, needs_times=False):
+    def find(self, needs=None):
         return Model("plain", "runner", self._load)
 
     def _load(self):
