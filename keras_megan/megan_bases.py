@@ -10,10 +10,7 @@ from keras import layers
 
 from keras_megan.layers.attention.memory_graph import MemoryGraphAggregation
 from keras_megan.layers.attention.non_local import NonLocalResidualBlock
-from keras_megan.layers.frames import (
-    InterleaveFrames,
-    SelectFrames,
-)
+from keras_megan.layers.frames import InterleaveFrames
 from keras_megan.layers.motion.frame_interpolation import (
     FrameInterpolation,
     OcclusionBlend,
@@ -24,7 +21,7 @@ from keras_megan.layers.motion.large_interpolation import (
 )
 from keras_megan.layers.motion.motion_field import SampleBothSides
 from keras_megan.layers.motion.neighbour_fusion import MotionToNeighbours
-from keras_megan.layers.motion.neighbour_motion import NeighbourMotion
+from keras_megan.layers.motion.neighbour_motion import NeighbourMotion, left_and_right
 from keras_megan.layers.pixels.bilinear_upsampling import BilinearUpsampling
 from keras_megan.layers.pixels.progressive_fusion import ProgressiveFusionBlock
 from keras_megan.layers.pixels.reconstruction import SCALE, Reconstruction
@@ -147,8 +144,7 @@ def large_base(config, extraction, trunk, policy):
     interpolate = LargeInterpolation(
         config["correction_filters"], motion.reach, dtype=policy, name="between"
     )
-    left = SelectFrames(num_frames, 0, num_frames - 1, dtype="float32", name="left")
-    right = SelectFrames(num_frames, 1, num_frames, dtype="float32", name="right")
+    left, right = left_and_right(num_frames, "float32")
     all_large = InterleaveFrames(num_frames, dtype="float32", name="all_large")
     if trunk:
         sample = SampleBothSides(motion.reach, dtype=policy, name="sample")
