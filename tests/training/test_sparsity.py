@@ -321,19 +321,15 @@ def test_loading_the_package_leaves_the_process_on_keras_3():
 
 
 # === The recipes that make megan_mobile sparse, or leaner =============================
-@pytest.fixture(scope="module")
-def edge():
-    return MEGAN.from_preset("megan_mobile", load_weights=False)
-
-
 def shipped_recipe(name):
     return load_recipe(ROOT / "training" / "recipes" / f"{name}.py")
 
 
-def test_mobile_sparse_spares_the_layers_next_to_the_pixels_only(edge):
-    sparsity = shipped_recipe("mobile_sparse").stages[-1].sparsity
+def test_mobile_sparse_spares_the_layers_next_to_the_pixels_only():
+    recipe = shipped_recipe("mobile_sparse")
+    mobile, sparsity = recipe.model(), recipe.stages[-1].sparsity
     sparse, every = (
-        {kernel.path for kernel in find_kernels(edge, setting)}
+        {kernel.path for kernel in find_kernels(mobile, setting)}
         for setting in (sparsity, Sparsity(pattern="2:4"))
     )
     assert sparsity.pattern == "2:4"
@@ -341,15 +337,16 @@ def test_mobile_sparse_spares_the_layers_next_to_the_pixels_only(edge):
     assert len(sparse) > 30
 
 
-def test_lean_has_three_fifths_of_the_multiply_adds_in_multiples_of_8(edge):
+def test_lean_has_three_fifths_of_the_multiply_adds_in_multiples_of_8():
     frames = (4, 64, 112, 3)
-    lean = edge
-    for change in shipped_recipe("nano").stages[0].changes:
+    recipe = shipped_recipe("nano")
+    mobile = lean = recipe.model()
+    for change in recipe.stages[0].changes:
         lean = change.apply(lean, None).model
-    macs = [net2net.count_macs(model, frames) for model in (lean, edge)]
+    macs = [net2net.count_macs(model, frames) for model in (lean, mobile)]
     assert 0.55 < macs[0] / macs[1] <= 0.6
     widths = [k.shape[-1] for k in find_kernels(lean, Sparsity())]
     # Not multiples of 8: displacements, a mask, 4 x 3 colours.
     assert sorted(width for width in widths if width % 8) == [1, 4, 4, 12]
     assert widths.count(40) > 10 and widths.count(32) > 10 and 48 not in widths
-    assert lean.output_shape == edge.output_shape
+    assert lean.output_shape == mobile.output_shape

@@ -7,9 +7,11 @@ working memory would not fit (large clips; the seams are blended as the tool ble
 them).
 """
 
+import itertools
+
 import numpy as np
 
-from keras_megan.imaging.sharpness import evened
+from keras_megan.imaging.sharpness import evened, sharpness
 from keras_megan.video.models.runner import Runner, load_runner
 from keras_megan.video.tiles import TiledRunner, choose_tile
 from training.errors import TrainingError
@@ -24,8 +26,9 @@ def with_even_sharpness(method: Method) -> Method:
     def sharpened(frames: np.ndarray) -> np.ndarray:
         made = np.asarray(method(frames))
         result = made.copy()
-        for position in range(1, len(made), 2):
-            result[position] = evened(made, position)
+        given = [sharpness(frame) for frame in made[::2]]
+        for gap, beside in enumerate(itertools.pairwise(given)):
+            result[2 * gap + 1] = evened(made[2 * gap + 1], *beside)
         return result
 
     return sharpened

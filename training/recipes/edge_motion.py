@@ -12,15 +12,9 @@ network. The same field moves neighbours to new frames and to each other, which
 edge_neighbours.py goes on with.
 """
 
-from keras_megan.megan import MEGAN
+from training.recipes.finetune import build
 from training.stages.recipe import Recipe, Stage
 from training.tasks.between import BetweenTask
-
-
-def build():
-    """The network of the preset, with its weights."""
-    return MEGAN.from_preset("megan_edge")
-
 
 RECIPE = Recipe(
     name="edge_motion",

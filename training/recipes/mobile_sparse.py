@@ -11,7 +11,8 @@ stay dense.
 preset megan_mobile.
 """
 
-from training.recipes.finetune import TASK, build
+from training.recipes.finetune import TASK
+from training.recipes.nano import build
 from training.stages.recipe import Recipe, Stage
 from training.stages.sparsity import Sparsity
 

@@ -20,19 +20,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from keras_megan.files import sync_file, sync_folder
 from keras_megan.version import __version__
 from keras_megan.video.errors import VideoError, writing
 from keras_megan.video.io.codecs import Codec
 from keras_megan.video.io.read import open_clip
-from keras_megan.video.io.segments import encoder_for
-from keras_megan.video.jobs.compute import Retouch, predict
+from keras_megan.video.jobs.compute import Predictions, Production, predict
 from keras_megan.video.jobs.job import UpscaleOptions
 from keras_megan.video.jobs.journal import SEGMENT_FRAMES, remove
 from keras_megan.video.jobs.pipeline import BackgroundWriter, prefetched
-from keras_megan.video.jobs.schedule import Plan, Shot, Task
+from keras_megan.video.jobs.schedule import Shot, Task
 from keras_megan.video.models.engines import ModelChoice
 from keras_megan.video.models.loaded import Models
 from keras_megan.video.models.runner import takes_times
@@ -233,19 +230,14 @@ class _Stream:
                 "that all of them see."
             )
         self._upscaler = TiledRunner(runner, info.height, info.width, order.tile)
-        self._plan = Plan(
-            clip.frames(options.start, options.end),
-            options.scene_threshold,
-            runner.frames_in,
-            rate,
+        size = (order.width, order.height)
+        self._production = Production(
+            clip, options, rate, order.codec, runner.frames_in, size
         )
-        self._time_base = rate.clock(info.time_base)
-        self._retouch = Retouch(order.width, order.height, options.even_sharpness)
-        self._new_encoder = encoder_for(info, order.codec, options.crf)
-        tasks = prefetched(self._plan.tasks(), depth=2)
+        tasks = prefetched(self._production.plan.tasks(), depth=2)
         self._tasks: Iterator[Task] = self._closing.enter_context(tasks)
         self._held: Task | None = None
-        self._predictions: list[np.ndarray] | None = None
+        self._predictions: Predictions | None = None
 
     def close(self) -> None:
         self._closing.close()
@@ -261,12 +253,13 @@ class _Stream:
         ticks: list[int] = []
         seconds = 0.0
         path = self._folder / f"segment{order.suffix}"
-        encoder = self._new_encoder(path)
+        production = self._production
+        encoder = production.new_encoder(path)
 
-        def write(item: tuple[int, Shot, list[np.ndarray]]) -> None:
+        def write(item: tuple[int, Shot, Predictions]) -> None:
             index, shot, predictions = item
-            ticks.append(self._plan.tick(shot.moment, self._time_base))
-            encoder.write(self._retouch(shot, predictions), index)
+            ticks.append(production.tick(shot))
+            encoder.write(production.image(shot, predictions), index)
 
         try:
             with (

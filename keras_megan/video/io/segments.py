@@ -191,19 +191,17 @@ class SegmentWriter:
 
     Attributes:
         journal: Where finished segments go.
-        suffix: Ending of segments; "" for folders of images.
         new_encoder: Makes the `Encoder` of a segment, given its path.
         on_frame: Called after each frame is written.
     """
 
     journal: Journal
-    suffix: str
     new_encoder: Callable[[Path], Encoder]
     on_frame: Callable[[], None] = lambda: None
 
     def __post_init__(self):
         self._encoder: Encoder | None = None
-        self._part = self.journal.folder / f"unfinished{self.suffix}"
+        self._part = self.journal.folder / f"unfinished{self.journal.suffix}"
         self._number = -1
         self._ticks: list[int] = []
 
@@ -248,4 +246,4 @@ class SegmentWriter:
         self._encoder = None
         segment = Segment(self._number * SEGMENT_FRAMES, tuple(self._ticks), delay)
         self._number = -1
-        self.journal.finish_segment(self._part, self.suffix, segment)
+        self.journal.finish_segment(self._part, segment)

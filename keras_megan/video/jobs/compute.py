@@ -1,43 +1,79 @@
-"""From a task to its output frames: calls of the network, and what follows them.
+"""From a clip to the frames that are encoded, in one process and in a worker alike.
 
-One process and the workers of a cluster go the same way, so their frames are the same:
+    production = Production(clip, options, rate, codec, frames_in, size)
+    for task in production.plan.tasks():
+        predictions = predict(task, upscaler)       all calls of the network for a task
+        for shot in task.shots:
+            production.image(shot, predictions)     resized, and sharpened if wanted
 
-    predict(task, upscaler)             all calls of the network that a task needs
-    Retouch(width, height, even)        makes the frame that is encoded of a prediction
-
-A `Retouch` is cheap beside the network and runs where frames are encoded.
+What a `Production` does is cheap beside the network and runs where frames are encoded.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 
-from keras_megan.imaging.sharpness import evened
+from keras_megan.imaging.sharpness import evened, sharpness
 from keras_megan.video.errors import VideoError
-from keras_megan.video.jobs.schedule import Shot, Task
+from keras_megan.video.io.codecs import Codec
+from keras_megan.video.io.read import Folder, VideoFile
+from keras_megan.video.io.segments import Encoder, encoder_for
+from keras_megan.video.jobs.job import UpscaleOptions
+from keras_megan.video.jobs.schedule import Plan, Shot, Task
 from keras_megan.video.models.runner import takes_times
-from keras_megan.video.request.rate import HALF
+from keras_megan.video.request.rate import HALF, Rate
 from keras_megan.video.request.size import resizer
 from keras_megan.video.tiles import TiledRunner
 
 
-def predict(task: Task, upscaler: TiledRunner) -> list[np.ndarray]:
+class Predictions:
+    """What the network made of one task.
+
+    Args:
+        calls: For each call its frames, (2T-1, sH, sW, 3) uint8 or uint16; even ones
+            are given, odd ones new.
+    """
+
+    def __init__(self, calls: list[np.ndarray]):
+        self._calls = calls
+        self._sharpness: dict[tuple[int, int], float] = {}
+
+    def image(self, shot: Shot) -> np.ndarray:
+        """The frame of a shot, (sH, sW, 3)."""
+        return self._calls[shot.call][shot.position]
+
+    def even_image(self, shot: Shot) -> np.ndarray:
+        """The same; a new frame is sharpened to match the given ones beside it."""
+        if shot.position % 2 == 0:
+            return self.image(shot)
+        before = self._sharpness_of(shot.call, shot.position - 1)
+        after = self._sharpness_of(shot.call, shot.position + 1)
+        return evened(self.image(shot), before, after)
+
+    def _sharpness_of(self, call: int, position: int) -> float:
+        """The sharpness of a given frame, measured once for its two neighbours."""
+        key = call, position
+        if key not in self._sharpness:
+            self._sharpness[key] = sharpness(self._calls[call][position])
+        return self._sharpness[key]
+
+
+def predict(task: Task, upscaler: TiledRunner) -> Predictions:
     """Runs the network on a task.
 
     Args:
         task: The window and what is wanted of it.
         upscaler: The network.
 
-    Returns:
-        For each call its frames, (2T-1, sH, sW, 3) uint8 or uint16.
-
     Raises:
         VideoError: If the network takes no times and the task needs them.
     """
     frames = np.stack([item.image for item in task.window.items])
-    return [upscaler(frames, _times(each, upscaler)) for each in task.times]
+    return Predictions(
+        [upscaler(frames, _times(each, upscaler)) for each in task.times]
+    )
 
 
 def _times(times: tuple[Fraction, ...], upscaler: TiledRunner) -> np.ndarray | None:
@@ -53,26 +89,54 @@ def _times(times: tuple[Fraction, ...], upscaler: TiledRunner) -> np.ndarray | N
     return np.array(times, np.float32)
 
 
-@dataclass
-class Retouch:
-    """Makes the frame that is encoded.
+class Production:
+    """Reads a clip into tasks and makes the frames that are encoded.
+
+    Args:
+        clip: The opened input.
+        options: How to upscale.
+        rate: When output frames appear.
+        codec: How to encode; `None` for images.
+        frames_in: T of the network.
+        size: Width and height of the result.
 
     Attributes:
-        width, height: Its size.
-        even: Whether new frames are sharpened to match the given ones beside them.
+        plan: The tasks; see `Plan`.
+        time_base: Seconds of a tick.
+        new_encoder: Makes the encoder of a segment, given the segment's path.
+        size: Width and height of the result.
     """
 
-    width: int
-    height: int
-    even: bool = False
-    _resize: Callable[[np.ndarray], np.ndarray] = field(init=False)
+    def __init__(
+        self,
+        clip: VideoFile | Folder,
+        options: UpscaleOptions,
+        rate: Rate,
+        codec: Codec | None,
+        frames_in: int,
+        size: tuple[int, int],
+    ):
+        self.plan = Plan(
+            clip.frames(options.start, options.end),
+            options.scene_threshold,
+            frames_in,
+            rate,
+        )
+        self.time_base: Fraction = rate.clock(clip.info.time_base)
+        self.new_encoder: Callable[[Path], Encoder] = encoder_for(
+            clip.info, codec, options.crf
+        )
+        self.size = size
+        self._even = options.even_sharpness
+        self._resize = resizer(*size)
 
-    def __post_init__(self):
-        self._resize = resizer(self.width, self.height)
+    def tick(self, shot: Shot) -> int:
+        """When a shot appears, in ticks since the first frame."""
+        return self.plan.tick(shot.moment, self.time_base)
 
-    def __call__(self, shot: Shot, predictions: list[np.ndarray]) -> np.ndarray:
-        """The frame (height, width, 3) of a shot, from what `predict` returned."""
-        frames = predictions[shot.call]
-        if self.even and shot.position % 2:
-            return self._resize(evened(frames, shot.position))
-        return self._resize(frames[shot.position])
+    def image(self, shot: Shot, predictions: Predictions) -> np.ndarray:
+        """The frame that is encoded, RGB (height, width, 3)."""
+        even = self._even
+        return self._resize(
+            predictions.even_image(shot) if even else predictions.image(shot)
+        )

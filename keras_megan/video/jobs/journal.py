@@ -117,31 +117,30 @@ class Journal:
         self.facts.update(facts)
         self._store()
 
-    def segment_path(self, number: int, suffix: str) -> Path:
-        """Where finished segment `number` is kept."""
-        return self.folder / f"segment_{number:05d}{suffix}"
-
-    def finish_segment(self, made: Path, suffix: str, segment: Segment) -> None:
+    def finish_segment(self, made: Path, segment: Segment) -> None:
         """Takes over a closed segment: to the disk, renamed, recorded."""
         number = segment.first // SEGMENT_FRAMES
-        path = self.segment_path(number, suffix)
+        path = self._path(number, self.suffix)
         segment = Segment(segment.first, segment.ticks, segment.delay, checksum(made))
         remove(path)
         os.replace(made, path)
         sync_folder(self.folder)
-        write_whole(self.segment_path(number, ".json"), json.dumps(asdict(segment)))
+        write_whole(self._path(number, ".json"), json.dumps(asdict(segment)))
         self._segments[number] = segment
 
     def pieces(self) -> list[tuple[Path, Segment]]:
         """All segments with their files, in order, for joining."""
         return [
-            (self.segment_path(s.first // SEGMENT_FRAMES, self.suffix), s)
+            (self._path(s.first // SEGMENT_FRAMES, self.suffix), s)
             for s in self.segments
         ]
 
     def discard(self) -> None:
         """Removes the work folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, number: int, suffix: str) -> Path:
+        return self.folder / f"segment_{number:05d}{suffix}"
 
     def _store(self) -> None:
         text = json.dumps({"job": self._job, "facts": self.facts}, indent=1)
