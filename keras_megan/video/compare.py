@@ -21,7 +21,7 @@ import numpy as np
 
 from keras_megan.files import write_whole
 from keras_megan.video.errors import VideoError, writing
-from keras_megan.video.io.read import open_clip
+from keras_megan.video.io.reading.read import open_clip
 
 _BACKGROUND = (24, 26, 30)
 _TEXT = (236, 238, 240)

@@ -25,9 +25,9 @@ from keras_megan.interrupts import check_interrupts
 from keras_megan.video.cluster.crew import CrewRunner
 from keras_megan.video.cluster.drive import OnCrew
 from keras_megan.video.errors import VideoError, writing
-from keras_megan.video.io.assemble import Beside, assemble_images
-from keras_megan.video.io.losses import picture_losses
-from keras_megan.video.io.trial import find_ways
+from keras_megan.video.io.writing.assemble import Beside, assemble_images
+from keras_megan.video.io.writing.left_out import picture_losses
+from keras_megan.video.io.writing.trial import find_ways
 from keras_megan.video.jobs.compute import Production
 from keras_megan.video.jobs.finish import join, put_in_place
 from keras_megan.video.jobs.in_process import InProcess

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import keras_megan
-from keras_megan.video.io.codecs import CODECS
-from keras_megan.video.io.encoders import HARDWARE, tune
-from keras_megan.video.io.read import open_clip
+from keras_megan.video.io.reading.read import open_clip
+from keras_megan.video.io.writing.codecs import CODECS
+from keras_megan.video.io.writing.encoders import HARDWARE, tune
 from tests.video.clips import PlainRunner, picture, read_times, write_clip
 from tests.video.test_rate import BlendRunner
 from tests.video.test_runner import small_model

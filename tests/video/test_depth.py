@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_megan.video.io.hdr import Mastering, read_mastering
-from keras_megan.video.io.read import open_clip
+from keras_megan.video.io.reading.read import open_clip
 from keras_megan.video.jobs.schedule import Plan
 from keras_megan.video.tiles import TiledRunner, to_pixels
 from keras_megan.video.upscale import UpscaleOptions, upscale

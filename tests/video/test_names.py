@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_megan.video.errors import VideoError
-from keras_megan.video.io.read import open_clip
+from keras_megan.video.io.reading.read import open_clip
 from keras_megan.video.upscale import UpscaleOptions, upscale
 from tests.video.clips import (
     PlainRunner,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_megan.video.errors import VideoError
-from keras_megan.video.io.read import Frame, open_clip
+from keras_megan.video.io.reading.read import Frame, open_clip
 from keras_megan.video.jobs.schedule import Plan
 from keras_megan.video.models.runner import KerasRunner
 from keras_megan.video.request.rate import Constant, Multiple, choose_rate

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from keras_megan.video.errors import VideoError
-from keras_megan.video.io.codecs import CODECS
-from keras_megan.video.io.read import open_clip
+from keras_megan.video.io.reading.read import open_clip
+from keras_megan.video.io.writing.codecs import CODECS
 from keras_megan.video.models.runner import KerasRunner, load_runner, register_runner
 from keras_megan.video.upscale import UpscaleOptions, upscale
 from tests.video.clips import PlainRunner, picture, write_clip

@@ -7,7 +7,7 @@ import pytest
 
 from keras_megan.imaging.resize import imresize
 from keras_megan.video.errors import VideoError
-from keras_megan.video.io.read import open_clip
+from keras_megan.video.io.reading.read import open_clip
 from keras_megan.video.request.size import Size, output_size, parse_size, resizer
 from keras_megan.video.upscale import UpscaleOptions, upscale
 from tests.video.clips import PlainRunner, picture, read_images, write_clip

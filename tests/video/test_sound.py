@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.video.containers import heard as seconds_heard
 from benchmarks.video.containers import make
-from keras_megan.video.io import assemble, tracks, trial
+from keras_megan.video.io.writing import assemble, tracks, trial
 from keras_megan.video.upscale import UpscaleOptions, upscale
 from tests.video.clips import PlainRunner, picture, read_images, write_clip
 
@@ -149,7 +149,7 @@ def test_joined_transport_streams_keep_all_their_sound(tmp_path):
 
 
 def test_small_disorder_in_times_does_not_shift_what_follows(tmp_path, clip):
-    from keras_megan.video.io.tracks import Copy, Way
+    from keras_megan.video.io.writing.tracks import Copy, Way
 
     base = Fraction(1, 48_000)
     given = [0, 1024, 1024, 1023, 4096, 5120, 100_000, 500, 1524]

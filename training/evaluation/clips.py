@@ -15,7 +15,7 @@ import numpy as np
 from keras_megan.imaging.find import ClipSource
 from keras_megan.imaging.resize import area_downscale, imresize
 from keras_megan.video.errors import VideoError
-from keras_megan.video.io.read import open_clip
+from keras_megan.video.io.reading.read import open_clip
 
 #: Compressed video from this many lines up is halved by ``downscale="auto"``.
 AUTO_DOWNSCALE_LINES = 480

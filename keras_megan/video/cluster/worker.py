@@ -23,8 +23,8 @@ from pathlib import Path
 from keras_megan.files import sync_file, sync_folder
 from keras_megan.version import __version__
 from keras_megan.video.errors import VideoError, writing
-from keras_megan.video.io.codecs import Codec
-from keras_megan.video.io.read import open_clip
+from keras_megan.video.io.reading.read import open_clip
+from keras_megan.video.io.writing.codecs import Codec
 from keras_megan.video.jobs.compute import Predictions, Production, predict
 from keras_megan.video.jobs.job import UpscaleOptions
 from keras_megan.video.jobs.journal import SEGMENT_FRAMES, remove

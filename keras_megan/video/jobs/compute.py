@@ -17,9 +17,9 @@ import numpy as np
 
 from keras_megan.imaging.sharpness import evened, sharpness
 from keras_megan.video.errors import VideoError
-from keras_megan.video.io.codecs import Codec
-from keras_megan.video.io.read import Folder, VideoFile
-from keras_megan.video.io.segments import Encoder, encoder_for
+from keras_megan.video.io.reading.read import Folder, VideoFile
+from keras_megan.video.io.writing.codecs import Codec
+from keras_megan.video.io.writing.segments import Encoder, encoder_for
 from keras_megan.video.jobs.job import UpscaleOptions
 from keras_megan.video.jobs.schedule import Plan, Shot, Task
 from keras_megan.video.models.runner import takes_times

@@ -1,8 +1,8 @@
 """The end of a job: join the segments, put the result in its place.
 
-The result was tried in advance (`io.trial`), so joining works. Should it fail all the
-same at some packet far into the file, hours of work are not lost to it: sound is
-re-encoded, then left out, and a line says so.
+The result was tried in advance (`io.writing.trial`), so joining works. Should it fail
+all the same at some packet far into the file, hours of work are not lost to it: sound
+is re-encoded, then left out, and a line says so.
 """
 
 import os
@@ -13,10 +13,10 @@ from pathlib import Path
 
 from keras_megan.files import sync_folder
 from keras_megan.video.errors import VideoError, reason
-from keras_megan.video.io.assemble import Beside, Pieces, assemble_video
 from keras_megan.video.io.opening import open_input
-from keras_megan.video.io.tracks import Way, to_encoding
-from keras_megan.video.io.trial import NO_PLACE, REFUSED
+from keras_megan.video.io.writing.assemble import Beside, Pieces, assemble_video
+from keras_megan.video.io.writing.tracks import Way, to_encoding
+from keras_megan.video.io.writing.trial import NO_PLACE, REFUSED
 from keras_megan.video.jobs.journal import remove
 
 

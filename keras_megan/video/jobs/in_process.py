@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from keras_megan.interrupts import check_interrupts
-from keras_megan.video.io.segments import SegmentWriter
+from keras_megan.video.io.writing.segments import SegmentWriter
 from keras_megan.video.jobs.compute import Predictions, Production, predict
 from keras_megan.video.jobs.job import Job
 from keras_megan.video.jobs.journal import Journal

@@ -11,10 +11,10 @@ from fractions import Fraction
 from pathlib import Path
 
 from keras_megan.video.errors import VideoError, reading, writing
-from keras_megan.video.io.codecs import Codec, choose_codec
-from keras_megan.video.io.encoders import tune
-from keras_megan.video.io.image_folder import TIMESTAMPS
-from keras_megan.video.io.read import Folder, VideoFile, open_clip
+from keras_megan.video.io.reading.image_folder import TIMESTAMPS
+from keras_megan.video.io.reading.read import Folder, VideoFile, open_clip
+from keras_megan.video.io.writing.codecs import Codec, choose_codec
+from keras_megan.video.io.writing.encoders import tune
 from keras_megan.video.models.runner import Runner, takes_times
 from keras_megan.video.request.rate import Rate, choose_rate
 from keras_megan.video.request.size import Size, output_size
@@ -41,7 +41,7 @@ class UpscaleOptions:
             many as the input's.
         even_sharpness: Whether new frames are sharpened to match the given ones.
         audio: Whether sound is kept.
-        encoder, preset, pix_fmt: See `io.encoders.tune`; `None`: as usual.
+        encoder, preset, pix_fmt: See `io.writing.encoders.tune`; `None`: as usual.
         allow_damaged: Take what is there of a damaged file.
         deinterlace: "auto" where the stream says that it is interlaced, "on", "off".
         force: Replace an existing output.

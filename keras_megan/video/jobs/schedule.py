@@ -24,7 +24,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from keras_megan.video.io.read import Frame
+from keras_megan.video.io.reading.read import Frame
 from keras_megan.video.request.rate import HALF, Multiple, Placement, Rate
 from keras_megan.video.scene_cuts import SceneCutDetector, split_scenes
 from keras_megan.video.windows import Window, stream_windows

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from keras_megan.imaging.find import VIDEO_SUFFIXES
 from keras_megan.video.errors import VideoError, reading
-from keras_megan.video.io.read import open_clip
+from keras_megan.video.io.reading.read import open_clip
 from keras_megan.video.progress import clock
 from keras_megan.video.scene_cuts import SceneCutDetector
 

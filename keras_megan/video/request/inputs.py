@@ -21,7 +21,7 @@ from pathlib import Path
 
 from keras_megan.imaging.find import VIDEO_SUFFIXES, find_clips
 from keras_megan.video.errors import VideoError, reading, writing
-from keras_megan.video.io.codecs import SUFFIXES
+from keras_megan.video.io.writing.codecs import SUFFIXES
 
 MARK = ".megan"
 _USUAL = ".mp4"

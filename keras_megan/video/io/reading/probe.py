@@ -17,13 +17,13 @@ from pathlib import Path
 import av
 
 from keras_megan.video.errors import VideoError, reading
-from keras_megan.video.io.evidence import Span, weigh
 from keras_megan.video.io.hdr import Mastering, read_mastering
 from keras_megan.video.io.opening import (
     check_file,
     main_video_stream,
     open_input,
 )
+from keras_megan.video.io.reading.evidence import Span, weigh
 
 _FIRST_FRAMES = 6  # are looked at to learn whether the clip is interlaced
 

@@ -21,11 +21,11 @@ import numpy as np
 from av.video.reformatter import Interpolation
 
 from keras_megan.video.errors import VideoError, reading
-from keras_megan.video.io.deinterlace import deinterlaced
-from keras_megan.video.io.evidence import ADVICE
-from keras_megan.video.io.image_folder import ImageFolder
 from keras_megan.video.io.opening import main_video_stream, open_input
-from keras_megan.video.io.probe import VideoInfo, probe_video
+from keras_megan.video.io.reading.deinterlace import deinterlaced
+from keras_megan.video.io.reading.evidence import ADVICE
+from keras_megan.video.io.reading.image_folder import ImageFolder
+from keras_megan.video.io.reading.probe import VideoInfo, probe_video
 
 # Chroma interpolated at full resolution, the same on every processor.
 CONVERSION = (

@@ -22,7 +22,7 @@ import av
 
 from keras_megan.video.errors import VideoError
 from keras_megan.video.io.opening import main_video_stream, open_input
-from keras_megan.video.io.wholeness import Structure, structure
+from keras_megan.video.io.reading.wholeness import Structure, structure
 
 # Formats whose header declares the duration; elsewhere FFmpeg can only estimate it.
 _DECLARING_FORMATS = {"mov", "mp4", "matroska", "webm", "avi", "flv", "asf"}

@@ -22,10 +22,10 @@ from pathlib import Path
 import av
 
 from keras_megan.files import sync_file, sync_folder
-from keras_megan.video.io.image_folder import TIMESTAMPS, timestamps_text
 from keras_megan.video.io.opening import open_input, open_output
-from keras_megan.video.io.segments import image_name
-from keras_megan.video.io.tracks import Timed, Way, keep_tags, open_track
+from keras_megan.video.io.reading.image_folder import TIMESTAMPS, timestamps_text
+from keras_megan.video.io.writing.segments import image_name
+from keras_megan.video.io.writing.tracks import Timed, Way, keep_tags, open_track
 from keras_megan.video.jobs.journal import Segment, remove
 
 Pieces = Sequence[tuple[Path, Segment]]  # the segments with their files, in order

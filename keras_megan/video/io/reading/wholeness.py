@@ -241,24 +241,6 @@ def _tags(file: BinaryIO, size: int) -> Structure:
     return Structure.UNKNOWN  # may be cut between two tags
 
 
-# === Windows Media: the size of the file in its header ===
-
-_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-
-
-@walks("asf")
-def _asf(file: BinaryIO, size: int) -> Structure:
-    header = file.read(1 << 16)
-    at = header.find(_FILE_PROPERTIES)
-    if at < 0 or len(header) < at + 92:
-        return Structure.UNKNOWN
-    declared = int.from_bytes(header[at + 40 : at + 48], "little")
-    broadcast = header[at + 88] & 1
-    if broadcast or declared == 0:
-        return Structure.UNKNOWN
-    return Structure.CUT if declared > size else Structure.UNKNOWN
-
-
 # === GIF: blocks of sub-blocks, up to a trailer ===
 
 

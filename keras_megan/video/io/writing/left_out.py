@@ -7,8 +7,8 @@ streams is said by `trial`.
 
 import av
 
-from keras_megan.video.io.codecs import CODECS, Codec
-from keras_megan.video.io.probe import VideoInfo
+from keras_megan.video.io.reading.probe import VideoInfo
+from keras_megan.video.io.writing.codecs import CODECS, Codec
 
 _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 

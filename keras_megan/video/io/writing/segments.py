@@ -25,10 +25,10 @@ import numpy as np
 
 from keras_megan.files import sync_file, sync_folder
 from keras_megan.video.errors import VideoError
-from keras_megan.video.io.codecs import Codec
 from keras_megan.video.io.opening import open_input, open_output
-from keras_megan.video.io.probe import VideoInfo
-from keras_megan.video.io.read import CONVERSION, yuv_matrix
+from keras_megan.video.io.reading.probe import VideoInfo
+from keras_megan.video.io.reading.read import CONVERSION, yuv_matrix
+from keras_megan.video.io.writing.codecs import Codec
 from keras_megan.video.jobs.journal import SEGMENT_FRAMES, Journal, Segment, remove
 
 _FASTEST_CLOCK = 240

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from keras_megan.video.errors import VideoError, reading
-from keras_megan.video.io.probe import VideoInfo
+from keras_megan.video.io.reading.probe import VideoInfo
 
 TIMESTAMPS = "timestamps.txt"
 _HEADER = "# timestamp format v2"

@@ -18,10 +18,10 @@ import av
 import numpy as np
 
 from keras_megan.video.errors import VideoError, reading, reason
-from keras_megan.video.io.assemble import Beside, assemble_video, source_packets
 from keras_megan.video.io.opening import main_video_stream, open_input
-from keras_megan.video.io.segments import VideoEncoder
-from keras_megan.video.io.tracks import (
+from keras_megan.video.io.writing.assemble import Beside, assemble_video, source_packets
+from keras_megan.video.io.writing.segments import VideoEncoder
+from keras_megan.video.io.writing.tracks import (
     Way,
     codec_name,
     describe_lost,

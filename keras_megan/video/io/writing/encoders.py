@@ -12,7 +12,7 @@ import av
 import numpy as np
 
 from keras_megan.video.errors import VideoError, reason
-from keras_megan.video.io.codecs import Codec
+from keras_megan.video.io.writing.codecs import Codec
 
 SOFTWARE = "software"
 _TRIED_SIZE = 256  # some refuse less
