@@ -6,6 +6,9 @@ makes new ones of their neighbours' large results (see `megan`). The trunk adds 
 base misses.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from keras import layers
 
 from keras_megan.layers.attention.memory_graph import MemoryGraphAggregation
@@ -37,13 +40,13 @@ MOTION_OPTIONS = (
 )
 
 
-def has_trunk(config):
+def has_trunk(config: dict[str, Any]) -> bool:
     """Whether a config has anything that follows on the features of all frames."""
     parts = ("memory", "non_local_blocks", "fusion_blocks")
     return not config["still_blocks"] or any(config[part] for part in parts)
 
 
-def trunk(config, policy):
+def trunk(config: dict[str, Any], policy: Any) -> list:
     """The layers from the features of all 2T-1 frames to what the base misses."""
     if not has_trunk(config):
         return []
@@ -85,7 +88,9 @@ def _apply(stack, features):
     return features
 
 
-def small_base(config, extraction, trunk, policy):
+def small_base(
+    config: dict[str, Any], extraction: list, trunk: list, policy: Any
+) -> tuple[int, Callable]:
     """New frames start from small ones: (size's multiple, images -> large frames)."""
     num_frames = config["num_frames"]
     interpolate = FrameInterpolation(
@@ -110,7 +115,9 @@ def small_base(config, extraction, trunk, policy):
     return 2 ** (interpolate.branch.levels - 1), network
 
 
-def large_base(config, extraction, trunk, policy):
+def large_base(
+    config: dict[str, Any], extraction: list, trunk: list, policy: Any
+) -> tuple[int, Callable]:
     """New frames start from large ones: (size's multiple, images -> large frames)."""
     options, num_frames = config["alignment_options"], config["num_frames"]
     unknown = sorted(set(options) - set(MOTION_OPTIONS))

@@ -4,11 +4,14 @@ All take data in one form, that of `keras_megan.net2net.pruning.data`: an array 
 inputs, a tuple (inputs, targets), a ``tf.data.Dataset`` and so on.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_megan.net2net.channels.channel_graph import ChannelGraph
+from keras_megan.net2net.channels.layout import Group
 from keras_megan.net2net.pruning.data import Data
 from keras_megan.net2net.pruning.gradients import gradients_per_batch
 from keras_megan.net2net.pruning.importance import (
@@ -42,7 +45,9 @@ class _FromGradients(Importance):
         except (ValueError, TypeError) as error:
             raise ImportanceError(f"{loss!r} is not a Keras loss: {error}") from error
 
-    def gradients(self, graph):
+    def gradients(
+        self, graph: ChannelGraph
+    ) -> Iterator[tuple[int, dict[int, np.ndarray]]]:
         """Yields (number of samples, dict from a variable's id to its gradient)."""
         loss = self.loss
         if loss is None:
@@ -78,7 +83,7 @@ class Taylor(_FromGradients):
             batches see effects that cancel over many samples.
     """
 
-    def scores(self, graph):
+    def scores(self, graph: ChannelGraph) -> dict[Group, np.ndarray]:
         members = {group: graph.members(group) for group in graph.groups}
         totals = {group: np.zeros(group.size) for group in members}
         samples = 0
@@ -117,8 +122,9 @@ class HessianDiagonal(_FromGradients):
         batch_size: Samples per gradient, where the data are not batched already.
     """
 
-    def scores(self, graph):
-        curvature, samples = {}, 0
+    def scores(self, graph: ChannelGraph) -> dict[Group, np.ndarray]:
+        curvature: dict[int, Any] = {}
+        samples = 0
         for count, gradients in self.gradients(graph):
             for key, gradient in gradients.items():
                 # The gradient is a mean; its square times the number of samples
@@ -156,7 +162,7 @@ class ActivationDensity(FilterNorm):
         super().__init__()
         self.data = Data(data, batch_size)
 
-    def scores(self, graph):
+    def scores(self, graph: ChannelGraph) -> dict[Group, np.ndarray]:
         densities = self.densities(graph)
         scale = np.mean(np.concatenate(list(densities.values()))) if densities else 1.0
         return {
@@ -166,20 +172,20 @@ class ActivationDensity(FilterNorm):
             for group in graph.groups
         }
 
-    def densities(self, graph):
+    def densities(self, graph: ChannelGraph) -> dict[Group, np.ndarray]:
         """Returns a dict from `Group` to the density (0 to 1) of each unit."""
         tensors = _activated_tensors(graph)
         if not tensors:
             return {}
         probe = rewrite.probe(graph, tensors)
-        sums = [0.0] * len(tensors)
+        sums: list[Any] = [0.0] * len(tensors)
         count = 0
         for batch in self.data.for_model(graph):
             outputs = keras.tree.flatten(probe.predict_on_batch(batch.inputs))
             for index, output in enumerate(outputs):
                 sums[index] = sums[index] + _share_of_nonzero(output) * batch.size
             count += batch.size
-        result = {}
+        result: dict[Group, list[np.ndarray]] = {}
         for tensor, total in zip(tensors, sums, strict=True):
             layout = graph.layouts[id(tensor)][_channel_axis(graph, tensor)]
             for group in layout.groups:

@@ -21,6 +21,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_megan.net2net.channels.channel_graph import ChannelGraph
+from keras_megan.net2net.channels.layout import Group, Layout
+from keras_megan.net2net.channels.roles import AxisRole, Weight
 from keras_megan.net2net.errors import Net2NetError
 from keras_megan.net2net.pruning.selecting import groups_of
 
@@ -60,7 +63,7 @@ class Importance:
         """
         return {group: self.of_group(graph, group) for group in graph.groups}
 
-    def of_group(self, graph, group):
+    def of_group(self, graph: ChannelGraph, group: Group) -> np.ndarray:
         """Returns the scores of one group, an array (units,)."""
         total = np.zeros(group.size)
         for weight, axis, role in graph.members(group):
@@ -69,7 +72,7 @@ class Importance:
                 total += normalized(sum_per_unit(role.layout, group, values))
         return normalized(total)
 
-    def of_weight(self, weight, axis, role):
+    def of_weight(self, weight: Weight, axis: int, role: AxisRole) -> np.ndarray | None:
         """Returns one number per position along a variable's axis, or None.
 
         Args:
@@ -80,7 +83,7 @@ class Importance:
         raise NotImplementedError
 
 
-def importance_of(value):
+def importance_of(value: Any) -> Importance:
     """Returns the `Importance` that a user means by a name, a class or an instance.
 
     Raises:
@@ -117,7 +120,9 @@ def importance_of(value):
     return found()
 
 
-def checked_scores(graph, importance, default):
+def checked_scores(
+    graph: ChannelGraph, importance: Any, default: Importance
+) -> dict[Group, np.ndarray]:
     """Returns one finite array of scores for every group of a graph.
 
     Args:
@@ -174,23 +179,23 @@ def _named(graph, named):
 
 
 # === Helpers ==========================================================================
-def value_of(variable):
+def value_of(variable: Any) -> np.ndarray:
     """Returns a variable's value as float64."""
     return np.asarray(keras.ops.convert_to_numpy(variable.value), dtype=np.float64)
 
 
-def other_axes(array, axis):
+def other_axes(array: np.ndarray, axis: int) -> tuple[int, ...]:
     """Returns all axes of an array but one."""
     return tuple(a for a in range(array.ndim) if a != axis)
 
 
-def normalized(values):
+def normalized(values: np.ndarray) -> np.ndarray:
     """Returns values divided by their mean; unchanged if that is zero."""
     mean = float(np.mean(values)) if np.size(values) else 0.0
     return values / mean if mean > 0 else values
 
 
-def sum_per_unit(layout, group, values):
+def sum_per_unit(layout: Layout, group: Group, values: np.ndarray) -> np.ndarray:
     """Adds up values over the positions that each unit of a group takes.
 
     Args:
@@ -210,7 +215,7 @@ def sum_per_unit(layout, group, values):
     return total
 
 
-def unit_mean(layout, group, values):
+def unit_mean(layout: Layout, group: Group, values: np.ndarray) -> np.ndarray:
     """Like `sum_per_unit`, divided by the number of positions per unit."""
     positions = sum(inner for part, inner in layout.segments if part is group)
     return sum_per_unit(layout, group, values) / positions

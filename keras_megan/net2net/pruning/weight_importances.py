@@ -1,8 +1,13 @@
 """Importances that look at the weights alone, and the one that looks at nothing."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
+from keras_megan.net2net.channels.channel_graph import ChannelGraph
+from keras_megan.net2net.channels.layout import Group
+from keras_megan.net2net.channels.roles import AxisRole, Weight
 from keras_megan.net2net.pruning.importance import (
     Importance,
     ImportanceError,
@@ -27,7 +32,7 @@ class FilterNorm(Importance):
             raise ImportanceError(f"order must be 1 or 2, received {order!r}.")
         self.order = order
 
-    def of_weight(self, weight, axis, role):
+    def of_weight(self, weight: Weight, axis: int, role: AxisRole) -> np.ndarray | None:
         if role.reads or len(weight.variable.shape) < 2:
             return None
         value = np.abs(value_of(weight.variable))
@@ -47,7 +52,7 @@ class GroupNorm(Importance):
     group, so that groups of layers of different sizes can be compared.
     """
 
-    def of_group(self, graph, group):
+    def of_group(self, graph: ChannelGraph, group: Group) -> np.ndarray:
         return normalized(np.sqrt(squares_of_group(graph, group)))
 
 
@@ -60,7 +65,7 @@ class LAMP(Importance):
     ranking never empties a layer.
     """
 
-    def of_group(self, graph, group):
+    def of_group(self, graph: ChannelGraph, group: Group) -> np.ndarray:
         squares = squares_of_group(graph, group)
         order = np.argsort(squares, kind="stable")
         at_least = np.cumsum(squares[order][::-1])[::-1]
@@ -76,7 +81,7 @@ class BatchNormScale(FilterNorm):
     Groups without a batch normalisation are scored by the filter norm.
     """
 
-    def scores(self, graph):
+    def scores(self, graph: ChannelGraph) -> dict[Group, np.ndarray]:
         gammas = {
             id(follow.operation.gamma)
             for follow in graph.follows.values()
@@ -108,12 +113,12 @@ class RandomImportance(Importance):
     def __init__(self, seed: int = 0):
         self.seed = seed
 
-    def scores(self, graph):
+    def scores(self, graph: ChannelGraph) -> dict[Group, np.ndarray]:
         random = np.random.default_rng(self.seed)
         return {group: random.random(group.size) for group in graph.groups}
 
 
-def squares_of_group(graph, group):
+def squares_of_group(graph: ChannelGraph, group: Group) -> np.ndarray:
     """Returns the sum of the squares of a unit's trainable weights, array (units,)."""
     total = np.zeros(group.size)
     for weight, axis, role in graph.members(group):
@@ -125,7 +130,7 @@ def squares_of_group(graph, group):
     return total
 
 
-def is_parameter(variable):
+def is_parameter(variable: Any) -> bool:
     """Returns whether a variable is learned, and no running statistic or share.
 
     Kernels count where their layer is frozen, too; vectors only where they are trained.

@@ -89,12 +89,13 @@ class Segments:
         """
         if not self._waiting:
             return None
+        number: int | None
         if after is not None and after + 1 in self._waiting:
             number = after + 1
         else:
             number = next((s for s in self._starts if s in self._waiting), None)
-            if number is None:
-                number = self._middle()
+        if number is None:
+            number = self._middle()
         self._waiting.discard(number)
         return number
 

@@ -27,7 +27,7 @@ from keras_megan.video.errors import VideoError, writing
 try:
     import fcntl
 except ImportError:  # not on Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 SEGMENT_FRAMES = 48
 _LONGEST_NAME = 255  # bytes; of most file systems
@@ -170,10 +170,10 @@ class Journal:
             segment = _segment(_read(record))
             path = record.with_suffix(self.suffix)
             try:
-                whole = segment is not None and checksum(path) == segment.checksum
+                found = checksum(path)
             except OSError:
-                whole = False
-            if whole:
+                found = ""
+            if segment is not None and segment.checksum == found != "":
                 self._segments[segment.first // SEGMENT_FRAMES] = segment
                 continue
             self.notes.append(

@@ -21,12 +21,12 @@ def deinterlaced(frames: Iterable[Timed], every: bool) -> Iterator[Timed]:
         frames: Pairs of time and frame.
         every: Whether to treat every frame as interlaced, or only those that say so.
     """
-    graph = None
-    shape = None
+    graph: av.filter.Graph | None = None
+    shape: tuple[str, int, int] | None = None
     times: deque[Fraction] = deque()
     for time, frame in frames:
         found = (frame.format.name, frame.width, frame.height)
-        if found != shape:
+        if graph is None or found != shape:
             yield from _flushed(graph, times)
             graph, shape = _graph(frame, every), found
         frame.pts, frame.time_base = len(times), Fraction(1, 1000)
@@ -54,7 +54,7 @@ def _graph(frame: av.VideoFrame, every: bool) -> av.filter.Graph:
 def _ready(graph: av.filter.Graph, times: deque[Fraction]) -> Iterator[Timed]:
     while times:
         try:
-            frame = graph.pull()
+            frame = graph.vpull()
         except (av.error.BlockingIOError, av.error.EOFError):
             return
         yield times.popleft(), frame

@@ -66,7 +66,8 @@ class ImageFolder:
             )
         self.times = self._read_times(Fraction(rate or 25))
         first, pixel_format = _read(self.files[0]), "rgb"
-        if cv2.imread(str(self.files[0]), cv2.IMREAD_UNCHANGED).shape[2:] == (4,):
+        as_stored = cv2.imread(str(self.files[0]), cv2.IMREAD_UNCHANGED)
+        if as_stored is not None and as_stored.shape[2:] == (4,):
             pixel_format = "rgba"
         height, width = first.shape[:2]
         count, end = len(self.files), self.times[-1]
@@ -99,7 +100,9 @@ class ImageFolder:
         if deep == self.deep:
             return image
         # 257 = 65535 / 255: white stays white.
-        return image * np.uint16(257) if self.deep else np.uint8((image + 128.0) / 257)
+        if self.deep:
+            return image * np.uint16(257)
+        return ((image + 128.0) / 257).astype(np.uint8)
 
     def _read_times(self, rate: Fraction) -> list[Fraction]:
         count = len(self.files)

@@ -160,9 +160,11 @@ def _packets(container, allow_damaged: bool):
 def _end_time(stream, span: Span, rate: Fraction, start: Fraction) -> Fraction:
     """When the last frame disappears."""
     base = stream.time_base
-    if span.last is None:  # a format without timestamps: raw H.264 and the like
+    if (
+        span.last is None or span.end is None
+    ):  # a format without timestamps: raw H.264 and the like
         return start + span.shown / rate
-    declared = None
+    declared = 0
     if stream.duration:
         declared = (stream.start_time or 0) + stream.duration
     if declared and span.last < declared <= span.end + 3 / rate / base:

@@ -212,7 +212,7 @@ class VideoFile:
             src_colorspace=yuv_matrix(self.info),
             interpolation=CONVERSION,
         )
-        image = converted.to_ndarray()
+        image: np.ndarray = converted.to_ndarray()
         turns = self.info.rotation // 90
         if turns:
             image = np.ascontiguousarray(np.rot90(image, turns))

@@ -203,7 +203,7 @@ def _list_of_pictures(file: BinaryIO, at: int, size: int) -> Structure:
 @walks("ogg")
 def _pages(file: BinaryIO, size: int) -> Structure:
     expected: dict[bytes, int] = {}
-    open_streams = set()
+    open_streams: set[bytes] = set()
     at = 0
     while at < size:
         file.seek(at)

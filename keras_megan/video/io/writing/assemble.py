@@ -65,7 +65,7 @@ def assemble_images(pieces: Pieces, time_base: Fraction, end: int, path: Path) -
     """
     remove(path)
     path.mkdir()
-    ticks = []
+    ticks: list[int] = []
     for folder, segment in pieces:
         for index in range(segment.first, segment.first + len(segment.ticks)):
             # A second name for the file: the segment stays whole if we are cut off.
@@ -150,14 +150,14 @@ def _video_packets(
     first_turn = ticks[0] - delay * step
     for path, segment in pieces:
         with open_input(path) as container:
-            with_pts = (p.pts for p in container.demux(video=0) if p.size)
+            with_pts = (p.pts or 0 for p in container.demux(video=0) if p.size)
             rank = {time: index for index, time in enumerate(sorted(with_pts))}
         with open_input(path) as container:
             stored = segment.first
             for packet in container.demux(video=0):
                 if not packet.size:
                     continue
-                shown = segment.first + rank[packet.pts]
+                shown = segment.first + rank[packet.pts or 0]
                 following = ticks[shown + 1] if shown + 1 < len(ticks) else end
                 turn = stored - delay
                 packet.time_base = time_base

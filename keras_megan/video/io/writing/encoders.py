@@ -7,6 +7,7 @@ says so: a job never fails for want of a graphics card.
 
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -141,7 +142,7 @@ def _formats(encoder: str) -> list[str]:
 def _try(codec: Codec) -> str:
     """Encodes a few frames; why that does not work, or ""."""
     try:
-        context = av.CodecContext.create(codec.encoder, "w")
+        context: Any = av.CodecContext.create(codec.encoder, "w")
         context.width = context.height = _TRIED_SIZE
         context.pix_fmt = codec.pixel_format
         context.time_base = Fraction(1, 25)

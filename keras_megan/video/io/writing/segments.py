@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import av
 import cv2
@@ -76,7 +76,8 @@ class VideoEncoder:
 
     def __init__(self, path: Path, info: VideoInfo, codec: Codec, crf: int | None):
         self._path, self._info, self._codec, self._crf = path, info, codec, crf
-        self._container = self._stream = None
+        self._container: Any = None  # opened with the first frame, whose size it takes
+        self._stream: Any = None
         self._count = 0
 
     @property
@@ -109,7 +110,8 @@ class VideoEncoder:
 
     def write(self, image: np.ndarray, index: int) -> None:
         if self._container is None:
-            self._open(*image.shape[:2], deep=image.dtype == np.uint16)
+            height, width = image.shape[:2]
+            self._open(height, width, deep=image.dtype == np.uint16)
         stream = self._stream
         kind = "rgb48le" if image.dtype == np.uint16 else "rgb24"
         frame = av.VideoFrame.from_ndarray(image, format=kind)
@@ -146,7 +148,7 @@ class VideoEncoder:
     def _verify(self) -> int:
         """Counts the packets and measures how far they are stored out of order."""
         with open_input(self._path) as container:
-            times = [p.pts for p in container.demux(video=0) if p.size]
+            times = [p.pts or 0 for p in container.demux(video=0) if p.size]
         if len(times) != self._count or len(set(times)) != self._count:
             raise VideoError(
                 f"Cannot write '{self._path}': {self._count} frames were encoded, but "
@@ -199,8 +201,8 @@ class SegmentWriter:
     new_encoder: Callable[[Path], Encoder]
     on_frame: Callable[[], None] = lambda: None
 
-    def __post_init__(self):
-        self._encoder: Encoder | None = None
+    def __post_init__(self) -> None:
+        self._encoder: Encoder | None = None  # of the segment that is being written
         self._part = self.journal.folder / f"unfinished{self.journal.suffix}"
         self._number = -1
         self._ticks: list[int] = []
@@ -213,20 +215,27 @@ class SegmentWriter:
         number = index // SEGMENT_FRAMES
         if self.journal.has(number):
             return
-        if number != self._number:
-            self._open(number)
+        if self._encoder is None or number != self._number:
+            self.finish()
+            remove(self._part)
+            self._encoder = self.new_encoder(self._part)
+            self._number, self._ticks = number, []
         if index != number * SEGMENT_FRAMES + len(self._ticks):
             raise ValueError(f"Frame {index} is not the next one of segment {number}.")
         self._encoder.write(image, index)
         self._ticks.append(tick)
         if len(self._ticks) == SEGMENT_FRAMES:
-            self._close()
+            self.finish()
         self.on_frame()
 
     def finish(self) -> None:
-        """Closes the last segment."""
-        if self._encoder is not None:
-            self._close()
+        """Closes the segment that is being written, if there is one."""
+        if self._encoder is None:
+            return
+        delay = self._encoder.close()
+        self._encoder = None
+        segment = Segment(self._number * SEGMENT_FRAMES, tuple(self._ticks), delay)
+        self.journal.finish_segment(self._part, segment)
 
     def abandon(self) -> None:
         """Drops the unfinished segment; finished ones stay."""
@@ -234,16 +243,3 @@ class SegmentWriter:
             self._encoder.abandon()
             self._encoder = None
         remove(self._part)
-
-    def _open(self, number: int) -> None:
-        self.finish()
-        remove(self._part)
-        self._encoder = self.new_encoder(self._part)
-        self._number, self._ticks = number, []
-
-    def _close(self) -> None:
-        delay = self._encoder.close()
-        self._encoder = None
-        segment = Segment(self._number * SEGMENT_FRAMES, tuple(self._ticks), delay)
-        self._number = -1
-        self.journal.finish_segment(self._part, segment)

@@ -14,6 +14,7 @@ container really takes is found out by `trial`.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -21,6 +22,8 @@ import numpy as np
 from keras_megan.video.io.opening import is_cover
 
 Timed = tuple[Fraction, int, av.Packet]  # decoding time in seconds, stream, packet
+#: An `av.Packet` with a time; its type says that it might have none.
+Packet = Any
 
 # Encoders for sound, best first, by the ending of the file.
 _SOUND = {
@@ -103,7 +106,7 @@ class Copy:
         self._last: Fraction | None = None  # decoding time
         self._end = Fraction(0)  # of the last packet
 
-    def feed(self, packet: av.Packet, start: Fraction) -> Iterator[Timed]:
+    def feed(self, packet: Packet, start: Fraction) -> Iterator[Timed]:
         base = packet.time_base
         dts = packet.pts if packet.dts is None else packet.dts
         ahead = packet.pts - dts
@@ -131,7 +134,7 @@ class Copy:
 class CopyText(Copy):
     """Passes subtitles on: they may overlap, so only their order is mended."""
 
-    def feed(self, packet: av.Packet, start: Fraction) -> Iterator[Timed]:
+    def feed(self, packet: Packet, start: Fraction) -> Iterator[Timed]:
         base = packet.time_base
         time = packet.pts * base - start
         time = time if self._last is None else max(time, self._last)
@@ -151,11 +154,11 @@ class Encode:
         self.stream = output.add_stream(way.encoder, rate=rate, layout=layout)
         keep_tags(source, self.stream)
         self._source = source
-        self._resampler: av.AudioResampler | None = None
+        self._resampler: Any = None  # of the frames that have come so far
         self._input: tuple = ()
         self._next: int | None = None
 
-    def feed(self, packet: av.Packet, start: Fraction) -> Iterator[Timed]:
+    def feed(self, packet: Packet, start: Fraction) -> Iterator[Timed]:
         try:
             frames = packet.decode()
         except av.error.InvalidDataError:
@@ -259,7 +262,7 @@ def samples_of(frame: av.AudioFrame) -> np.ndarray:
     `AudioFrame.to_ndarray` reads past the end where eight channels lie in planes.
     """
     channels, kind = frame.layout.nb_channels, frame.format.packed.name
-    planes = frame.planes[: channels if frame.format.is_planar else 1]
+    planes: Any = frame.planes[: channels if frame.format.is_planar else 1]
     count = frame.samples * channels // len(planes)
     rows = [np.frombuffer(plane, _SAMPLES[kind], count) for plane in planes]
     if frame.format.is_planar:

@@ -155,9 +155,9 @@ def _difference(made: Path, beside: Beside) -> str:
             given = source.streams[way.index]
             if given.type != "audio":
                 continue
-            stream = [s for s in output.streams if s.type in ("audio", "subtitle")]
+            others = [s for s in output.streams if s.type in ("audio", "subtitle")]
             before = _loudness(source, given)
-            after = _loudness(output, stream[number])
+            after = _loudness(output, others[number])
             if before and not 0.5 * before <= after <= 2 * before:
                 return "the sound came out as something else"
     return ""
