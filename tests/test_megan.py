@@ -36,9 +36,18 @@ VARIANTS = {
 }
 
 
-@pytest.fixture(params=VARIANTS)
-def tiny(request):
-    return MEGAN(**{**TINY, **VARIANTS[request.param]})
+@pytest.fixture(scope="module", params=VARIANTS)
+def built(request):
+    """One network for all tests of a variant, and its first weights."""
+    model = MEGAN(**{**TINY, **VARIANTS[request.param]})
+    return model, model.get_weights()
+
+
+@pytest.fixture
+def tiny(built):
+    model, weights = built
+    model.set_weights(weights)
+    return model
 
 
 def trilinear(frames):
@@ -81,6 +90,7 @@ def test_clips_of_a_batch_do_not_see_each_other(tiny, rng):
         np.testing.assert_allclose(both[i], tiny(frames[i : i + 1])[0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_keras_file_round_trip_keeps_class_config_and_outputs(tiny, rng, tmp_path):
     randomise(tiny, rng)
     frames = rng.uniform(size=(1, 3, 8, 8, 3)).astype("float32")
@@ -114,6 +124,7 @@ def test_fit_lowers_the_loss_and_trains_every_stage(rng, variant):
             assert max(moved) > 1e-4, layer.name
 
 
+@pytest.mark.slow
 def test_mixed_precision_gives_float32_outputs_close_to_float32(rng):
     options = {**TINY, **VARIANTS["window"]}
     exact, mixed = MEGAN(**options), MEGAN(**options, dtype="mixed_float16")
@@ -126,6 +137,7 @@ def test_mixed_precision_gives_float32_outputs_close_to_float32(rng):
     assert MEGAN.from_config(mixed.get_config()).get_config() == mixed.get_config()
 
 
+@pytest.mark.slow
 def test_presets_keep_their_budgets():
     """Sizes and multiply-adds that the README and the model cards state."""
     base = MEGAN()
@@ -150,6 +162,7 @@ def test_summary_names_the_stages_in_order(capsys):
     assert places == sorted(places)
 
 
+@pytest.mark.slow
 def test_uniform_growth_comes_back_as_a_wider_megan(rng):
     teacher = MEGAN(**TINY, **VARIANTS["window"])
     randomise(teacher, rng, 0.1)
@@ -162,6 +175,7 @@ def test_uniform_growth_comes_back_as_a_wider_megan(rng):
     np.testing.assert_allclose(student(frames), expected, rtol=0, atol=1e-5 * scale)
 
 
+@pytest.mark.slow
 def test_appended_blocks_change_nothing_and_can_learn(tiny, rng):
     randomise(tiny, rng, 0.1)
     frames = rng.uniform(size=(1, 3, 8, 12, 3)).astype("float32")

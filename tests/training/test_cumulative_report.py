@@ -163,6 +163,7 @@ def robustness(final_drop, single, stages):
     return {"networks": networks, "detection": detection}
 
 
+@pytest.mark.slow
 def test_noise_and_detection_are_averaged_over_seeds_and_judged(runs, tmp_path):
     files = []
     for number, values in enumerate(((0.1, 0.6, 0.8), (0.2, 0.7, None))):

@@ -170,6 +170,7 @@ def test_accuracy_is_counted_over_all_batches(images):
 SHORT = DetectionSettings(epsilons=(8.0, 32.0), batch_size=16)
 
 
+@pytest.mark.slow
 def test_detection_is_measured_on_attacks_that_succeed(images):
     stages = [curved(1), curved(2), curved(3)]
     labels = np.asarray(stages[-1](images)).argmax(-1)

@@ -22,6 +22,8 @@ from training.stages.recipe import load_recipe
 from training.stages.sparsity import Masks, Sparsity, find_kernels, load_core
 from training.tasks.video import VideoTask
 
+pytestmark = pytest.mark.slow
+
 
 def recipe_with(recipe_file, sparsity, **more):
     """The tiny recipe whose only stage is sparse; its path."""
@@ -54,7 +56,6 @@ def most_in_a_group(kernel, axis):
 
 
 # === What a stage leaves behind =======================================================
-@pytest.mark.slow
 def test_magnitude_leaves_exactly_the_target_share_of_zeros(
     recipe_file, shards, tmp_path
 ):
@@ -77,7 +78,6 @@ def test_magnitude_leaves_exactly_the_target_share_of_zeros(
     assert shares[1] == pytest.approx((middle + middle) / 2, abs=1e-4)
 
 
-@pytest.mark.slow
 def test_two_of_four_leaves_at_most_two_in_every_group_of_inputs(
     recipe_file, shards, tmp_path
 ):
@@ -90,7 +90,6 @@ def test_two_of_four_leaves_at_most_two_in_every_group_of_inputs(
         assert most_in_a_group(kernel, axis=3) > 2  # the check can fail
 
 
-@pytest.mark.slow
 def test_trained_weights_and_averages_are_zero_where_the_masks_in_the_checkpoint_are(
     recipe_file, shards, tmp_path
 ):
@@ -112,7 +111,6 @@ def test_trained_weights_and_averages_are_zero_where_the_masks_in_the_checkpoint
             assert not np.any(np.signbit(value[value == 0]))
 
 
-@pytest.mark.slow
 def test_the_best_network_is_sparse(recipe_file, shards, tmp_path, monkeypatch):
     class WorseEveryTime:
         score = 0.0
@@ -139,7 +137,6 @@ def test_the_best_network_is_sparse(recipe_file, shards, tmp_path, monkeypatch):
 
 
 # === Going on, and replicas ===========================================================
-@pytest.mark.slow
 @pytest.mark.parametrize("pattern", ["magnitude", "2:4"])
 def test_an_interrupted_sparse_stage_ends_with_the_same_bits(
     pattern, recipe_file, shards, tmp_path, monkeypatch
@@ -167,7 +164,6 @@ def test_an_interrupted_sparse_stage_ends_with_the_same_bits(
     assert np.mean(whole == 0) > 0.4
 
 
-@pytest.mark.slow
 def test_two_replicas_have_the_masks_and_weights_of_one(recipe_file, shards, tmp_path):
     sparsity = "Sparsity(target=0.5, end=0.9, every=2)"
     path = recipe_with(recipe_file, sparsity, save_every=1, keep=50)

@@ -82,6 +82,7 @@ def test_a_new_file_type_is_one_registration(tmp_path, monkeypatch):
     assert load_runner(tmp_path / "six.plain").frames_out == 11
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CODECS)
 def test_every_codec_gives_every_frame_in_its_place(tmp_path, name):
     codec = CODECS[name]

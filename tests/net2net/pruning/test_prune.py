@@ -67,6 +67,7 @@ def published_gmac(model):
     return (net2net.count_macs(model) + extra) / 1e9
 
 
+@pytest.mark.slow
 def test_resnet18_at_half_gives_the_published_figures():
     # Torch-Pruning's README: 1.822 -> 0.487 GMAC, 11.69 -> 3.06 M parameters.
     model = resnet18()

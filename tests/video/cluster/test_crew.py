@@ -21,6 +21,8 @@ from keras_megan.video.upscale import UpscaleOptions, check_job, run_job, upscal
 from tests.video.clips import PlainRunner, picture, write_clip
 from tests.video.test_rate import BlendRunner
 
+pytestmark = pytest.mark.slow
+
 
 class LostError(Exception):
     """A worker is no longer there."""
