@@ -16,17 +16,13 @@ ROOT = Path(__file__).parents[2]
 TINY_RECIPE = """
 import dataclasses
 from keras_megan.megan import MEGAN
+from tests.networks import TINY
 from training.data.sampling import SamplingSettings
 from training.stages.recipe import Recipe, Stage
 from training.tasks.video import VideoTask
 
 def build():
-    return MEGAN(
-        filters=8, extraction_blocks=1, alignment="window",
-        alignment_options={"levels": 2, "reach": 2, "motion_filters": 8,
-                           "matching_filters": 4},
-        descriptor_size=4, fusion_blocks=1, reconstruction_blocks=1, tail="light",
-        tail_filters=4, name="tiny")
+    return MEGAN(**TINY)
 
 RECIPE = Recipe(
     name="tiny",

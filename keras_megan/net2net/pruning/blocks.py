@@ -19,7 +19,7 @@ import keras
 import numpy as np
 
 from keras_megan.net2net.plan import Plan, PlanError, as_graph
-from keras_megan.net2net.pruning.data import Data
+from keras_megan.net2net.pruning.importances.data import Data
 from keras_megan.net2net.rewriting import rewrite
 from keras_megan.net2net.tracing.calls import Source, Tensor
 

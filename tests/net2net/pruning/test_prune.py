@@ -9,7 +9,7 @@ from keras import layers
 
 from keras_megan import net2net
 from keras_megan.net2net.plan import PlanError
-from keras_megan.net2net.pruning.importance import ImportanceError
+from keras_megan.net2net.pruning.importances.importance import ImportanceError
 from tests.net2net.helpers import randomize
 
 

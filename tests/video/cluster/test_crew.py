@@ -19,7 +19,7 @@ from keras_megan.video.jobs.journal import work_folder
 from keras_megan.video.models.engines import Model
 from keras_megan.video.upscale import UpscaleOptions, check_job, run_job, upscale
 from tests.video.clips import PlainRunner, picture, write_clip
-from tests.video.test_rate import BlendRunner
+from tests.video.request.test_rate import BlendRunner
 
 pytestmark = pytest.mark.slow
 

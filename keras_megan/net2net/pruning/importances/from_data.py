@@ -1,6 +1,6 @@
 """Importances that look at what units do on data.
 
-All take data in one form, that of `keras_megan.net2net.pruning.data`: an array of
+All take data in the forms that the module `data` beside this one reads: an array of
 inputs, a tuple (inputs, targets), a ``tf.data.Dataset`` and so on.
 """
 
@@ -12,9 +12,10 @@ import numpy as np
 
 from keras_megan.net2net.channels.channel_graph import ChannelGraph
 from keras_megan.net2net.channels.layout import Group
-from keras_megan.net2net.pruning.data import Data
-from keras_megan.net2net.pruning.gradients import gradients_per_batch
-from keras_megan.net2net.pruning.importance import (
+from keras_megan.net2net.pruning.importances.data import Data
+from keras_megan.net2net.pruning.importances.from_weights import FilterNorm
+from keras_megan.net2net.pruning.importances.gradients import gradients_per_batch
+from keras_megan.net2net.pruning.importances.importance import (
     Importance,
     ImportanceError,
     normalized,
@@ -24,7 +25,6 @@ from keras_megan.net2net.pruning.importance import (
     unit_mean,
     value_of,
 )
-from keras_megan.net2net.pruning.weight_importances import FilterNorm
 from keras_megan.net2net.rewriting import rewrite
 from keras_megan.net2net.rules.activations import activation_of, is_linear_activation
 

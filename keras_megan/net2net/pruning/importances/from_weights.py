@@ -8,7 +8,7 @@ import numpy as np
 from keras_megan.net2net.channels.channel_graph import ChannelGraph
 from keras_megan.net2net.channels.layout import Group
 from keras_megan.net2net.channels.roles import AxisRole, Weight
-from keras_megan.net2net.pruning.importance import (
+from keras_megan.net2net.pruning.importances.importance import (
     Importance,
     ImportanceError,
     normalized,

@@ -29,7 +29,7 @@ from training.tasks.images import ImageTask
 
 pytestmark = pytest.mark.slow
 
-FOLDER = Path(__file__).parents[2] / "training" / "recipes"
+FOLDER = Path(__file__).parents[3] / "training" / "recipes"
 
 #: The lean phases on a network that is quickly traced.
 TINY = VggSchedule(

@@ -53,7 +53,7 @@ def gradients_per_batch(graph, data, loss):
 
     Args:
         graph: The `ChannelGraph` of the model.
-        data: A `keras_megan.net2net.pruning.data.Data` with targets.
+        data: A `keras_megan.net2net.pruning.importances.data.Data` with targets.
         loss: A Keras loss.
 
     Yields:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from keras_megan import MEGAN, net2net
 from tests.training.conftest import ROOT, run_program, weights_of
-from tests.training.test_distributed import checkpoint_values
+from tests.training.engine.test_distributed import checkpoint_values
 from training.engine.loop import Stopped
 from training.engine.networks import load_model
 from training.errors import TrainingError

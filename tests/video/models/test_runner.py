@@ -8,20 +8,12 @@ from keras_megan.video.io.reading.read import open_clip
 from keras_megan.video.io.writing.codecs import CODECS
 from keras_megan.video.models.runner import KerasRunner, load_runner, register_runner
 from keras_megan.video.upscale import UpscaleOptions, upscale
+from tests.networks import plain_network
 from tests.video.clips import PlainRunner, picture, write_clip
 
 
-def small_model(frames=3, scale=2):
-    """Nearest pixels in space; between two frames, the later one."""
-    import keras
-
-    inputs = keras.Input((frames, None, None, 3))
-    both = keras.layers.UpSampling3D((2, scale, scale))(inputs)
-    return keras.Model(inputs, keras.layers.Cropping3D(((1, 0), 0, 0))(both))
-
-
 def test_shapes_are_learned_from_the_model_and_pixels_keep_their_values():
-    runner = KerasRunner(small_model())
+    runner = KerasRunner(plain_network(3, 2))
     assert (runner.frames_in, runner.frames_out, runner.scale) == (3, 5, 2)
     frames = np.stack([picture(i) for i in range(3)])
     result = runner(frames)
