@@ -21,7 +21,7 @@ class Command:
     """A subcommand.
 
     Attributes:
-        name: What stands after `megan`.
+        name: The word after `megan` on the command line.
         summary: What it does, in a few words.
     """
 

@@ -49,20 +49,21 @@ __all__ = [
 
 @dataclass
 class Summary:
-    """What happened.
+    """The outcome of a job.
 
     Attributes:
         frames_in, frames_out: Frames read and written; unless a rate was asked for,
             `frames_out` is 2 * `frames_in` - 1.
         width, height: Size of the output.
         duration: Seconds of the output.
-        cuts: Scene cuts found.
-        repeats: Input frames that equal the one before; they cost the network nothing.
-        resumed_frames: Output frames that an earlier run had finished.
+        cuts: Number of scene cuts.
+        repeats: Number of input frames that equal the one before; the network skips
+            them.
+        resumed_frames: Number of output frames that an earlier run had finished.
         tile: Tile size in input pixels; 0 for whole frames.
         seconds, model_seconds: Wall-clock time of the job, and in the network alone.
-        notes: All lines the user was to see.
-        doubts: Those of them for which it is not certain that the result is whole.
+        notes: All lines for the user.
+        doubts: Those of them that say why the result may not be whole.
     """
 
     frames_in: int = 0
@@ -81,7 +82,7 @@ class Summary:
 
 
 class Reporter(Protocol):
-    """Hears how the job goes."""
+    """Follows the progress of a job."""
 
     def begin(self, total: int, done: int) -> None:
         """`total` output frames are expected, `done` are finished already."""
@@ -113,7 +114,7 @@ def upscale(
         output: The video file to make, or, without an ending, a folder of PNG images.
         runner: The network; see `load_runner`.
         options: An `UpscaleOptions`.
-        reporter: Hears about progress.
+        reporter: Follows the progress.
 
     Returns:
         A `Summary`.

@@ -1,9 +1,9 @@
-"""A job whose segments a crew makes: what the driver does besides waiting.
+"""A job whose segments are made by a crew: the driver's part of the work.
 
-It reads the source once, through the same `Plan` as one process. So it knows how many
-segments there are and when each frame appears, and a worker that found other times, and
-so read something else, is noticed. Segments are journaled as they come, in any order:
-a driver that is killed goes on with what is missing.
+The driver reads the source once, through the same `Plan` as a single process would. So
+it knows how many segments there are and when each frame appears, and notices a worker
+that read something else and found other times. Segments are journaled in whatever order
+they arrive: after a crash the driver only has the missing ones made.
 """
 
 from array import array

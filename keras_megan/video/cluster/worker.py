@@ -6,8 +6,8 @@
 
 A worker reads the source from the beginning, so that scene cuts, windows and the number
 of each frame come out as in one process, but it computes only what its segments need.
-Segments that follow one another cost no frame twice: where the last one stopped, the
-next goes on. An earlier one begins at the source's beginning again.
+No frame is computed twice for consecutive segments: the next one continues where the
+last one stopped. For an earlier segment the source is read from the beginning again.
 
 Nothing in here knows what carries the calls (`ray_cluster` does), so it is tested in
 one process.
@@ -43,7 +43,7 @@ class SourceMissing(VideoError):  # noqa: N818  named as it is read
 
 @dataclass(frozen=True)
 class Card:
-    """What a worker's network is: the attributes of a `Runner`, without `run`."""
+    """The facts of a worker's network: the attributes of a `Runner` without `run`."""
 
     name: str
     fingerprint: str
@@ -58,13 +58,13 @@ class Card:
 
 @dataclass(frozen=True)
 class Order:
-    """All that a worker needs to know of a job.
+    """Everything a worker needs to know about a job.
 
     Attributes:
         source: The input, as the driver sees it.
-        content: What `VideoInfo.content` must be.
+        content: The `VideoInfo.content` that the worker must find.
         options: How to upscale.
-        deep: Whether frames travel as 16 bits.
+        deep: Whether frames have 16 bits.
         codec: How to encode; `None` for images.
         suffix: Ending of segments.
         width, height: Size of the result.
@@ -93,13 +93,13 @@ class Order:
 
 @dataclass(frozen=True)
 class Made:
-    """A segment, closed.
+    """A finished segment.
 
     Attributes:
-        number: Which.
+        number: Its number.
         ticks, delay: See `Segment`.
         files: Its file under the name "", or the images of its folder.
-        seconds: Time in the network.
+        seconds: Time spent in the network.
     """
 
     number: int
@@ -181,7 +181,7 @@ class Worker:
             raise
 
     def release(self) -> None:
-        """Lets go of the job it has last worked at."""
+        """Closes the job it worked on last."""
         if self._stream is not None:
             self._stream.close()
             self._stream = None
@@ -243,7 +243,7 @@ class _Stream:
         self._closing.close()
 
     def is_past(self, number: int) -> bool:
-        """Whether frames of this segment have gone by."""
+        """Whether frames of this segment were already read and dropped."""
         held = self._held
         return held is not None and held.first_output > self.order.frames(number)[0]
 
@@ -286,7 +286,7 @@ class _Stream:
         return Made(number, tuple(ticks), delay, files, seconds)
 
     def _reaching(self, wanted: range) -> Iterator[Task]:
-        """The tasks that reach into some frames; the last one is held afterwards."""
+        """The tasks that make these frames; keeps the last one for the next segment."""
         while True:
             held = self._held
             end = 0 if held is None else held.first_output + len(held.shots)

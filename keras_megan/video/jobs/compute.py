@@ -29,7 +29,7 @@ from keras_megan.video.tiles import TiledRunner
 
 
 class Predictions:
-    """What the network made of one task.
+    """The frames that the network made for one task.
 
     Args:
         calls: For each call its frames, (2T-1, sH, sW, 3) uint8 or uint16; even ones
@@ -64,7 +64,7 @@ def predict(task: Task, upscaler: TiledRunner) -> Predictions:
     """Runs the network on a task.
 
     Args:
-        task: The window and what is wanted of it.
+        task: The window and the output frames to make from it.
         upscaler: The network.
 
     Raises:

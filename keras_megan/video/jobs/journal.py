@@ -1,13 +1,13 @@
-"""What of a job is already done: a work folder beside the output that outlives a crash.
+"""The part of a job that is already done: a work folder that outlives a crash.
 
     .out.mp4.megan/
         job.json              what is being made of what: contents and settings
         segment_00000.mp4     finished, closed, on the disk
         segment_00000.json    ... says so, with a checksum: written after it and renamed
-        unfinished.mp4        in the making when the power failed; rebuilt
+        unfinished.mp4        being written when the power failed; made again
 
-The same command run again finds the same contents and settings and goes on with what
-has no record. A segment that no longer fits its checksum is removed and rebuilt.
+The same command, run again, finds the same contents and settings and continues with
+what has no record. A segment that no longer fits its checksum is removed and rebuilt.
 Finished work of another job is never thrown away unasked: the job is refused, and the
 user says `--restart`, or returns to the earlier settings.
 """
@@ -40,7 +40,7 @@ class Segment:
     Attributes:
         first: Index of its first frame among the output's.
         ticks: When each of its frames appears, in units of the output's time base.
-        delay: By how many frames packets are stored ahead of when they are shown.
+        delay: Number of frames by which packets are stored before they are shown.
         checksum: sha256 of its file, or of all files of its folder.
     """
 
@@ -196,7 +196,7 @@ def _segment(record) -> Segment | None:
 
 
 def _changes(earlier: dict, job: dict) -> str:
-    """What differs, in words: values for settings, names for what has none."""
+    """The differences in words: with values for settings, else by name alone."""
     lines = []
     for name in sorted({*earlier, *job}):
         before, now = earlier.get(name), job.get(name)
@@ -238,8 +238,8 @@ def open_journal(
 ) -> Iterator[Journal]:
     """Opens the work folder of the job that makes `output`.
 
-    The folder stays when the block is left, if a segment is finished: the next run
-    continues. It goes if nothing was finished. After success call `discard`.
+    When the block is left, the folder stays if a segment is finished, so that the next
+    run can continue; otherwise it is deleted. After success call `discard`.
 
     Args:
         output: The file or folder that is being made.

@@ -114,7 +114,7 @@ class BackgroundWriter(Generic[Item]):
             self._raise_failure()
 
     def put(self, item: Item) -> None:
-        """Hands an item over; raises what `write` raised on an earlier one."""
+        """Queues an item; raises the error of `write` on an earlier one, if any."""
         self._raise_failure()
         self._offer(item)
 

@@ -33,7 +33,7 @@ class Model:
     Attributes:
         name: As it was asked for.
         engine: "litert" or "keras".
-        load: Loads it; the result is a `Runner`, or gives one by `for_size`.
+        load: Loads it; returns a `Runner`, or an object whose `for_size` gives one.
     """
 
     name: str

@@ -18,7 +18,7 @@ _MODEL_SUFFIXES = {".keras", ".tflite"}
 
 
 def describe_subject(subject: str, size: str, as_json: bool) -> None:
-    """Prints what is known of a model or a video.
+    """Prints the facts of a model or a video.
 
     Args:
         subject: A video file, folder of images, preset name, preset folder, `.keras`

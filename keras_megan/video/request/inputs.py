@@ -87,7 +87,7 @@ def place_results(
     Args:
         sources: The clips.
         output: What stands after `-o`; `None`: beside each clip.
-        addition: What names of results get besides, such as ".preview".
+        addition: A further part of the results' names, such as ".preview".
         make_folder: Whether to make a folder for the results that is not there.
 
     Raises:

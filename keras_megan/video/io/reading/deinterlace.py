@@ -15,7 +15,7 @@ Timed = tuple[Fraction, av.VideoFrame]
 
 
 def deinterlaced(frames: Iterable[Timed], every: bool) -> Iterator[Timed]:
-    """Yields each frame with its fields made one picture.
+    """Yields each frame with its two fields merged into one picture.
 
     Args:
         frames: Pairs of time and frame.

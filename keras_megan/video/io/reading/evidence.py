@@ -40,7 +40,7 @@ class Span:
     """Running totals over one stream's packets, in units of its time base.
 
     Attributes:
-        stored: Packets, those that are not shown included.
+        stored: Packets, including those that are not shown.
         shown: Packets that are shown.
         damaged: Packets that the demuxer marked.
         first, last, end: Earliest and latest time, latest end.
@@ -80,14 +80,14 @@ def weigh(
     tagged: Fraction | None,
     allow_damaged: bool,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Hears all witnesses on a file whose packets have been walked through.
+    """Weighs all evidence on whether a file is whole, after its packets were read.
 
     Args:
         path: The file.
-        container, stream: It, opened, and its main video stream.
+        container, stream: The opened file and its main video stream.
         spans: Totals by stream index.
         rate: Frames per second.
-        tagged: Seconds that the stream's tags say it lasts.
+        tagged: The stream's duration in seconds according to its tags.
         allow_damaged: Note what is missing instead of refusing the file.
 
     Returns:

@@ -128,7 +128,7 @@ class ImageFolder:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The images of a folder in natural order; hidden files are none.
+    """The images of a folder in natural order, without hidden files.
 
     Raises:
         OSError: If the folder cannot be read.
@@ -160,7 +160,7 @@ def _gaps(folder: Path, files: list[Path]) -> list[str]:
 
 
 def _content(folder: Path, files: list[Path]) -> str:
-    """Changes when an image does, going by names, sizes and dates."""
+    """A checksum of names, sizes and dates that changes when an image does."""
     digest = hashlib.sha256()
     listing = folder / TIMESTAMPS
     with reading(folder):

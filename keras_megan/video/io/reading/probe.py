@@ -96,7 +96,7 @@ def probe_video(path: str | Path, allow_damaged: bool = False) -> VideoInfo:
 
     Args:
         path: A video file in any format FFmpeg reads.
-        allow_damaged: Describe what is there of a damaged file, too.
+        allow_damaged: Whether to describe what can be read of a damaged file.
 
     Returns:
         A `VideoInfo`.
@@ -142,7 +142,7 @@ def probe_video(path: str | Path, allow_damaged: bool = False) -> VideoInfo:
 
 
 def _packets(container, allow_damaged: bool):
-    """All packets with something in them; of a damaged file, up to where it breaks."""
+    """All packets that hold data; from a damaged file, those before the damage."""
     packets = container.demux()
     while True:
         try:
@@ -175,7 +175,7 @@ def _end_time(stream, span: Span, rate: Fraction, start: Fraction) -> Fraction:
 
 
 def _first_frames(path: Path, allow_damaged: bool) -> list[av.VideoFrame]:
-    """The first decoded frames: the decoder corrects what the header says of them."""
+    """The first decoded frames, whose format may differ from what the header says."""
     frames: list[av.VideoFrame] = []
     # Opened again: not every format can be wound back.
     with open_input(path) as container:

@@ -71,9 +71,9 @@ class VideoFile:
     """A video file as a source of frames. See `open_clip`.
 
     Attributes:
-        info: What is known of it.
-        remarks: Lines for the user that reading brought up so far.
-        doubts: The same, where it is not certain that all frames came.
+        info: The facts of the file.
+        remarks: What the user should know after reading this far.
+        doubts: The same, where it is not certain that all frames were read.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class VideoFile:
 
     @property
     def deinterlaces(self) -> bool:
-        """Whether fields are made one picture."""
+        """Whether fields are merged into whole pictures."""
         return {"auto": self.info.interlaced, "on": True, "off": False}[
             self._deinterlace
         ]
@@ -130,7 +130,7 @@ class VideoFile:
             yield from pictures
 
     def _pictures(self) -> Iterator[tuple[Fraction, av.VideoFrame]]:
-        """Decoded pictures with strictly increasing times; checks that all came."""
+        """Decoded pictures with strictly increasing times; checks that all are there."""
         info, count, time, damaged = self.info, 0, None, 0
         with reading(self.path), open_input(self.path) as container:
             stream = main_video_stream(container, self.path)
@@ -172,7 +172,7 @@ class VideoFile:
             )
 
     def _decoded(self, container, stream) -> Iterator[av.VideoFrame | None]:
-        """All pictures; `None` for a packet that gives none, where that is allowed."""
+        """All pictures; `None` for a packet without one, if damage is allowed."""
         if not self._allow_damaged:
             yield from container.decode(stream)
             return
@@ -194,7 +194,7 @@ class VideoFile:
                 return
 
     def _check_end(self, count: int, missing: Fraction) -> None:
-        """Raises `VideoError` if the end of the clip did not come."""
+        """Raises `VideoError` if the end of the clip is missing."""
         info = self.info
         if self._allow_damaged and count:
             return
@@ -241,7 +241,7 @@ def open_clip(
             the frames.
         rate: Frames per second of a folder of images (25 if not given and the folder
             has no `timestamps.txt`).
-        allow_damaged: Take what is there of a damaged file.
+        allow_damaged: Whether to take what can be read of a damaged file.
         deinterlace: "auto" where the stream says that it is interlaced, "on", "off".
         deep: Whether frames are uint16 instead of uint8.
 

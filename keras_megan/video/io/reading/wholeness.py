@@ -1,11 +1,11 @@
-"""Does a file end where its own container says? Read from its outermost structure.
+"""Does a file end where its own container says? Its outermost structure shows it.
 
-FFmpeg plays what is there and says nothing of what is missing. Most containers state
-the sizes of their parts, so a look at their headers, without touching the pictures,
-tells whether the file was cut: exactly, and however little is missing.
+FFmpeg plays what it finds and does not mention what is missing. Most containers state
+the sizes of their parts, so their headers alone, without the pictures, show whether the
+file was cut, however little is missing.
 
 A registry by format: each entry walks one kind of container and returns a `Structure`.
-Formats without an entry (raw streams, transport streams) say nothing of their length.
+Formats without an entry (raw streams, transport streams) do not state their length.
 """
 
 import enum
@@ -59,12 +59,12 @@ def structure(path: Path, format_name: str) -> Structure:
 
 _SEGMENT, _CLUSTER, _CUES = 0x18538067, 0x1F43B675, 0x1C53BB6B
 _EBML_HEADER = 0x1A45DFA3
-# What may stand in a segment besides clusters: information, tracks, tags, ...
+# What a segment may contain apart from clusters: information, tracks, tags, ...
 _IN_SEGMENT = {
     *(0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1043A770, 0x1941A469, 0x1254C367),
     *(_CUES, 0xEC, 0xBF, _CLUSTER),
 }
-# What may stand in a cluster: time, blocks, groups of blocks, positions, padding.
+# What a cluster may contain: time, blocks, groups of blocks, positions, padding.
 _IN_CLUSTER = {0xE7, 0xA3, 0xA0, 0xA7, 0xAB, 0xEC, 0xBF, 0x5854}
 
 

@@ -37,11 +37,11 @@ _DROPPED_TAGS |= {"timecode"}
 
 @dataclass(frozen=True)
 class Beside:
-    """What goes beside the pictures.
+    """The sound and other streams that go into the output beside the pictures.
 
     Attributes:
         source: The input file.
-        ways: What becomes of its streams.
+        ways: How each of its streams is carried over.
         begin, end: The part of the input that was used, in seconds on its clock; an
             open end is `None`.
         limit: How many packets of each stream to take; `None` for all.
@@ -202,7 +202,7 @@ def _track_packets(source, tracks: dict, beside: Beside) -> Iterator[Timed]:
 
 
 def _until_damage(source) -> Iterator[av.Packet]:
-    """All packets; of a damaged file, which was allowed then, up to where it breaks."""
+    """All packets; from a damaged file, if allowed, those before the damage."""
     packets = source.demux()
     while True:
         try:
@@ -212,12 +212,13 @@ def _until_damage(source) -> Iterator[av.Packet]:
 
 
 def source_packets(source, indices: set[int], limit: int | None):
-    """Packets of some streams that have something in them and a time.
+    """The packets of some streams that hold data and have a time.
 
     Args:
         source: An opened input.
         indices: Which streams.
-        limit: Stop when each stream has given as many, or none has long been seen.
+        limit: Stops after so many packets of each stream, or after a long search
+            without one; `None` for all.
     """
     left = None if limit is None else dict.fromkeys(indices, limit)
     patience = 0 if limit is None else 200 * limit  # packets of any stream

@@ -1,8 +1,8 @@
-"""What of the pictures' own data the result does not keep, as lines for the user.
+"""What the result does not keep of the pictures themselves, as lines for the user.
 
 In: the input's facts and the codec of the output. Out: one line for each thing that is
-lost: bits, colour resolution, transparency, mastering data. What becomes of other
-streams is said by `trial`.
+lost: bits, colour resolution, transparency, mastering data. Lost streams are reported
+by `trial`.
 """
 
 import av
@@ -14,12 +14,12 @@ _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 
 
 def picture_losses(info: VideoInfo, codec: Codec | None, deep: bool) -> list[str]:
-    """Lines on what is lost of each picture.
+    """Lines that say what each picture loses.
 
     Args:
         info: The input.
         codec: How the output is coded; `None` for PNG images.
-        deep: Whether frames are worked on with more than 8 bits.
+        deep: Whether frames are processed with more than 8 bits.
     """
     given = av.VideoFormat(info.pixel_format)
     lines = []

@@ -46,13 +46,13 @@ class Encoder(Protocol):
         """Finishes the segment on the disk; returns its packets' delay in frames."""
 
     def abandon(self) -> None:
-        """Lets go of the file without finishing it."""
+        """Closes the file without finishing it."""
 
 
 def encoder_for(
     info: VideoInfo, codec: Codec | None, crf: int | None
 ) -> Callable[[Path], Encoder]:
-    """What makes a job's encoder, given the path of a segment.
+    """Returns a function that makes the encoder of a segment, given its path.
 
     Args:
         info: The input.
@@ -208,9 +208,9 @@ class SegmentWriter:
         self._ticks: list[int] = []
 
     def write(self, index: int, tick: int, image: np.ndarray) -> None:
-        """Adds frame `index`. Frames come in order; those finished earlier are skipped.
+        """Adds frame `index`; frames come in order.
 
-        Of a segment that is not finished all frames must come.
+        Frames of finished segments are skipped. Of any other segment, all must come.
         """
         number = index // SEGMENT_FRAMES
         if self.journal.has(number):

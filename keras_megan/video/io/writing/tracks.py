@@ -44,7 +44,7 @@ _KEPT_FLAGS = av.stream.Disposition.default | av.stream.Disposition.forced
 
 @dataclass(frozen=True)
 class Way:
-    """What is to become of one stream of the input.
+    """How one stream of the input is carried over.
 
     Attributes:
         index: Index of the stream in the input.
@@ -83,7 +83,7 @@ def ways_for(stream, suffix: str) -> list[Way]:
 
 
 def describe_lost(stream) -> str:
-    """What a stream of the input is, for the line that says that it is left out."""
+    """Names a stream of the input in the line that says that it is left out."""
     if stream.type == "attachment":
         return f"the attached file '{stream.metadata.get('filename', 'font')}'"
     if stream.type == "video":
@@ -113,7 +113,7 @@ class Copy:
         time = dts * base - start + self._shift
         if self._last is not None and time <= self._last:
             if self._last - time > _JOINT:
-                # Joined pieces: the later one goes on where the earlier one ended.
+                # Joined pieces: the later one continues where the earlier one ended.
                 self._shift += self._end - time
                 time = self._end
             else:

@@ -109,7 +109,7 @@ def find_ways(
 
 
 def _streams_beside(path: Path, suffix: str) -> list[tuple[str, str, str, list[Way]]]:
-    """Type, codec, description and ways of each stream that is not the pictures."""
+    """Type, codec, description and ways of each stream other than the pictures."""
     with reading(path), open_input(path) as source:
         main = main_video_stream(source, path).index
         streams = [s for s in source.streams if s.index != main]
@@ -140,7 +140,7 @@ def _encode_sample(encoder: VideoEncoder, picture: np.ndarray) -> Segment:
 
 
 def _difference(made: Path, beside: Beside) -> str:
-    """What of the tried streams did not come out as it went in; empty if nothing."""
+    """Which of the tried streams came out changed, in words; empty if none did."""
     with open_input(made) as output, open_input(beside.source) as source:
         others = [s for s in output.streams if s.type in ("audio", "subtitle")]
         wanted = [way for way in beside.ways if way.kind != "attach"]
