@@ -1,4 +1,4 @@
-"""The commands: their names, what `megan --help` says of each, and where each is."""
+"""The commands: name, line in `megan --help`, and module of each."""
 
 import argparse
 import importlib

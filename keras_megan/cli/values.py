@@ -1,4 +1,4 @@
-"""Texts on the command line, read and checked: times, rates, sizes, numbers.
+"""Reads and checks values on the command line: times, rates, sizes, numbers.
 
 Each function fits `argparse`'s `type=`: it returns a value or says in one line what it
 had expected.

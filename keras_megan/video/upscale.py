@@ -6,12 +6,12 @@
 
 N frames become 2N-1. Output frame 2i appears exactly when input frame i does, frame
 2i+1 exactly half-way to the next, and the last is shown as long as the input's last, so
-the duration stays. Other rates and sizes can be asked for (`request`). Across a scene
-cut nothing is interpolated: no window reaches over it, and the frame before it stays.
+the duration stays. Other rates and sizes can be asked for (`request`). Nothing is
+interpolated across a scene cut: no window spans it, and the frame before it stays.
 
-Interrupted work continues (`journal`). After an interruption the clip is decoded from
-its beginning, so that cuts and windows come out the same, but the network runs only for
-what is missing. The output appears by a rename when all of it is on the disk.
+Interrupted work can continue (`jobs.journal`): the clip is decoded from its beginning
+again, so that cuts and windows come out the same, but the network runs only for what is
+missing. The output appears by a rename once all of it is on the disk.
 """
 
 import time

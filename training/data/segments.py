@@ -46,7 +46,7 @@ class SegmentSettings:
 
 @dataclass
 class SegmentCounts:
-    """Why footage was divided, and what is left of it, in frames.
+    """Why footage was divided, and how many frames are left of it.
 
     Attributes:
         frames: Read.

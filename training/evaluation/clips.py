@@ -67,11 +67,11 @@ def load_clip(
 
     Args:
         source: From ``find_clips``.
-        max_frames: Only so many from the beginning; None: all. The whole clip is held
-            in memory, three bytes per pixel.
+        max_frames: Number of frames to take from the beginning; None: all. They are
+            held in memory, three bytes per pixel.
         downscale: See ``downscale_factor``.
-        min_frames: What one window of the evaluation needs.
-        min_side: What remains after shrinking must have at least so many pixels.
+        min_frames: Number of frames that one window of the evaluation needs.
+        min_side: Smallest side, in pixels, that must remain after shrinking.
         scale: Sides are cropped (bottom, right) to a multiple of this.
 
     Raises:

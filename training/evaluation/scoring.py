@@ -40,7 +40,7 @@ class FrameScore:
     sharpness: float = 0.0
 
 
-#: What a table tells apart: name -> which frames.
+#: Groups of frames with a column each: name -> which frames.
 FRAME_GROUPS: dict[str, Callable[[FrameScore], bool]] = {
     "all": lambda score: True,
     "given": lambda score: score.given,

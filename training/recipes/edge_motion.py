@@ -8,8 +8,8 @@
         --data SHARDS --validation VALIDATION --out runs/edge_motion
 
 Large frames are never computed, so a step costs a tenth of one through the whole
-network. The same field moves neighbours to new frames and to each other, which
-edge_neighbours.py goes on with.
+network. The same field moves neighbours to new frames and to each other; training
+continues with edge_neighbours.py.
 """
 
 from training.recipes.finetune import build

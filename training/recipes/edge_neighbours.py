@@ -6,8 +6,8 @@
         --model runs/edge_motion/stage_0_motion/best.keras \
         --data SHARDS --validation VALIDATION --out runs/edge_neighbours
 
-The still network goes on learning together with the fusions of neighbours in it; the
-motion field stays as edge_motion.py left it.
+The still network continues to learn, together with the fusions of neighbours in it;
+the motion field stays as edge_motion.py left it.
 """
 
 from training.data.sampling import SamplingSettings

@@ -242,5 +242,5 @@ def test_more_classes_than_the_network_has_are_refused_at_the_first_scoring(tmp_
     inputs = keras.Input((SIDE, SIDE, 3))
     outputs = keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(inputs))
     validator = ImageValidator(ImageTask(size=SIDE), str(write_pack(tmp_path)))
-    with pytest.raises(TrainingError, match="3 classes, the network tells 2 apart"):
+    with pytest.raises(TrainingError, match="3 classes, but the network has 2"):
         validator(keras.Model(inputs, outputs))

@@ -130,7 +130,7 @@ class VideoFile:
             yield from pictures
 
     def _pictures(self) -> Iterator[tuple[Fraction, av.VideoFrame]]:
-        """Decoded pictures with strictly increasing times; checks that all are there."""
+        """Decoded pictures with strictly increasing times; checks that none is lost."""
         info, count, time, damaged = self.info, 0, None, 0
         with reading(self.path), open_input(self.path) as container:
             stream = main_video_stream(container, self.path)
