@@ -24,7 +24,7 @@ from training.errors import TrainingError
 from training.evaluation.baselines import BASELINES, Method
 from training.evaluation.clips import DOWNSCALES, load_clip
 from training.evaluation.figure import FigureMaker
-from training.evaluation.models import (
+from training.evaluation.network_method import (
     DEFAULT_NUM_INPUTS,
     load_model,
     with_even_sharpness,
@@ -35,8 +35,8 @@ from training.evaluation.report import (
     make_table,
     results_document,
 )
+from training.evaluation.scored_windows import evaluation_windows
 from training.evaluation.scoring import score_clip
-from training.evaluation.windows import evaluation_windows
 from training.runs.progress import counted_progress
 
 

@@ -28,11 +28,11 @@ from keras_megan.video.errors import VideoError, writing
 from keras_megan.video.io.writing.assemble import Beside, assemble_images
 from keras_megan.video.io.writing.left_out import picture_losses
 from keras_megan.video.io.writing.trial import find_ways
-from keras_megan.video.jobs.compute import Production
 from keras_megan.video.jobs.finish import join, put_in_place
 from keras_megan.video.jobs.in_process import InProcess
 from keras_megan.video.jobs.job import Job, UpscaleOptions, check_job
 from keras_megan.video.jobs.journal import Journal, open_journal
+from keras_megan.video.jobs.production import Production
 from keras_megan.video.jobs.schedule import Plan
 from keras_megan.video.models.runner import Runner
 

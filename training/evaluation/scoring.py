@@ -18,7 +18,7 @@ from keras_megan.metrics import PSNR_CAP, luma_psnr_ssim
 from training.errors import TrainingError
 from training.evaluation.baselines import SCALE, Method
 from training.evaluation.clips import Clip, degrade
-from training.evaluation.windows import EvaluationWindow, evaluation_windows
+from training.evaluation.scored_windows import EvaluationWindow, evaluation_windows
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from keras_megan.interrupts import check_interrupts
 from keras_megan.video.cluster.crew import CrewRunner
 from keras_megan.video.cluster.worker import Made, Order
 from keras_megan.video.errors import VideoError
-from keras_megan.video.jobs.compute import Production
 from keras_megan.video.jobs.job import Job
 from keras_megan.video.jobs.journal import SEGMENT_FRAMES, Journal, Segment
+from keras_megan.video.jobs.production import Production
 
 if TYPE_CHECKING:
     from keras_megan.video.upscale import Reporter

@@ -25,11 +25,11 @@ from keras_megan.version import __version__
 from keras_megan.video.errors import VideoError, writing
 from keras_megan.video.io.reading.read import open_clip
 from keras_megan.video.io.writing.codecs import Codec
-from keras_megan.video.jobs.compute import Predictions, Production, predict
 from keras_megan.video.jobs.job import UpscaleOptions
 from keras_megan.video.jobs.journal import SEGMENT_FRAMES, remove
-from keras_megan.video.jobs.pipeline import BackgroundWriter, prefetched
+from keras_megan.video.jobs.production import Predictions, Production, predict
 from keras_megan.video.jobs.schedule import Shot, Task
+from keras_megan.video.jobs.threads import BackgroundWriter, prefetched
 from keras_megan.video.models.engines import ModelChoice
 from keras_megan.video.models.loaded import Models
 from keras_megan.video.models.runner import takes_times

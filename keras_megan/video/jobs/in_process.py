@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from keras_megan.interrupts import check_interrupts
 from keras_megan.video.io.writing.segments import SegmentWriter
-from keras_megan.video.jobs.compute import Predictions, Production, predict
 from keras_megan.video.jobs.job import Job
 from keras_megan.video.jobs.journal import Journal
-from keras_megan.video.jobs.pipeline import BackgroundWriter, prefetched
+from keras_megan.video.jobs.production import Predictions, Production, predict
 from keras_megan.video.jobs.schedule import Shot
+from keras_megan.video.jobs.threads import BackgroundWriter, prefetched
 from keras_megan.video.models.runner import Runner
 from keras_megan.video.tiles import TiledRunner, settle_tile
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tests.training.conftest import moving_frames, write_frames
 from training.data.cache import ClipCache, detail_map
-from training.data.segments import Segmenter, SegmentSettings
+from training.data.cutting import Segmenter, SegmentSettings
 from training.data.sources import find_sources
 from training.data.subsets import nested_order
 from training.errors import TrainingError

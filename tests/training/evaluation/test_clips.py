@@ -13,7 +13,7 @@ from training.evaluation.clips import (
     downscale_factor,
     load_clip,
 )
-from training.evaluation.windows import evaluation_windows
+from training.evaluation.scored_windows import evaluation_windows
 
 # === Windows ===
 

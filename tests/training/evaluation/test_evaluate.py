@@ -23,7 +23,7 @@ from training.evaluation.baselines import (
 from training.evaluation.clips import (
     degrade,
 )
-from training.evaluation.models import ModelMethod, load_model
+from training.evaluation.network_method import ModelMethod, load_model
 
 REPOSITORY = Path(__file__).parents[3]
 

@@ -14,7 +14,7 @@ from keras_megan.imaging.find import ClipSource
 from keras_megan.imaging.resize import area_downscale
 from keras_megan.video.errors import VideoError
 from keras_megan.video.io.reading.read import open_clip
-from training.data.segments import Segmenter, SegmentSettings
+from training.data.cutting import Segmenter, SegmentSettings
 from training.data.sources import Source
 from training.evaluation.clips import downscale_factor
 
