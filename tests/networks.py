@@ -25,6 +25,28 @@ TINY = {
 }
 
 
+#: What a small MEGAN can be made of, by name.
+SMALL_VARIANTS = {
+    "deformable": {"alignment": "deformable", "alignment_options": {"levels": 2}},
+    "window": {
+        "alignment": "window",
+        "alignment_options": {"levels": 3, "reach": 3},
+        "tail": "light",
+    },
+    "recurrent": {
+        "memory": "recurrent",
+        "alignment": "window",
+        "alignment_options": {"levels": 2, "reach": 2},
+    },
+    "intra": {
+        "memory": "intra",
+        "alignment": "window",
+        "alignment_options": {"levels": 2, "reach": 2},
+        "non_local_pool": "full",
+    },
+}
+
+
 def tiny_megan(gain=0.25, **changes):
     """A small MEGAN whose every weight does something.
 

@@ -6,6 +6,7 @@ import pytest
 
 import keras_megan
 from keras_megan import MEGAN
+from tests.networks import SMALL_VARIANTS
 
 TINY = {
     "filters": 8,
@@ -15,31 +16,12 @@ TINY = {
     "fusion_blocks": 1,
     "reconstruction_blocks": 1,
 }
-VARIANTS = {
-    "deformable": {"alignment": "deformable", "alignment_options": {"levels": 2}},
-    "window": {
-        "alignment": "window",
-        "alignment_options": {"levels": 3, "reach": 3},
-        "tail": "light",
-    },
-    "recurrent": {
-        "memory": "recurrent",
-        "alignment": "window",
-        "alignment_options": {"levels": 2, "reach": 2},
-    },
-    "intra": {
-        "memory": "intra",
-        "alignment": "window",
-        "alignment_options": {"levels": 2, "reach": 2},
-        "non_local_pool": "full",
-    },
-}
 
 
-@pytest.fixture(scope="module", params=VARIANTS)
+@pytest.fixture(scope="module", params=SMALL_VARIANTS)
 def built(request):
     """One network for all tests of a variant, and its first weights."""
-    model = MEGAN(**{**TINY, **VARIANTS[request.param]})
+    model = MEGAN(**{**TINY, **SMALL_VARIANTS[request.param]})
     return model, model.get_weights()
 
 
@@ -104,7 +86,7 @@ def test_keras_file_round_trip_keeps_class_config_and_outputs(tiny, rng, tmp_pat
 @pytest.mark.parametrize("variant", ["deformable", "window"])
 @pytest.mark.slow
 def test_fit_lowers_the_loss_and_trains_every_stage(rng, variant):
-    model = MEGAN(**{**TINY, **VARIANTS[variant]})
+    model = MEGAN(**{**TINY, **SMALL_VARIANTS[variant]})
     frames = rng.uniform(size=(2, 3, 8, 8, 3)).astype("float32")
     targets = rng.uniform(size=(2, 5, 32, 32, 3)).astype("float32")
     randomise(model, rng, 0.2)
@@ -126,7 +108,7 @@ def test_fit_lowers_the_loss_and_trains_every_stage(rng, variant):
 
 @pytest.mark.slow
 def test_mixed_precision_gives_float32_outputs_close_to_float32(rng):
-    options = {**TINY, **VARIANTS["window"]}
+    options = {**TINY, **SMALL_VARIANTS["window"]}
     exact, mixed = MEGAN(**options), MEGAN(**options, dtype="mixed_float16")
     randomise(exact, rng)
     mixed.set_weights(exact.get_weights())
@@ -154,7 +136,7 @@ def test_presets_keep_their_budgets():
 
 
 def test_summary_names_the_stages_in_order(capsys):
-    model = MEGAN(**TINY, **VARIANTS["window"])
+    model = MEGAN(**TINY, **SMALL_VARIANTS["window"])
     model.summary(line_length=90)
     printed = capsys.readouterr().out
     stages = ["interpolate", "memory", "non_local_0", "fusion_0", "reconstruct"]
@@ -164,7 +146,7 @@ def test_summary_names_the_stages_in_order(capsys):
 
 @pytest.mark.slow
 def test_uniform_growth_comes_back_as_a_wider_megan(rng):
-    teacher = MEGAN(**TINY, **VARIANTS["window"])
+    teacher = MEGAN(**TINY, **SMALL_VARIANTS["window"])
     randomise(teacher, rng, 0.1)
     frames = rng.uniform(size=(1, 3, 8, 12, 3)).astype("float32")
     student = keras_megan.net2net.widen(teacher, factor=1.5).apply()

@@ -75,6 +75,18 @@ def write_frames(folder, frames):
     return folder
 
 
+def write_pack(path, splits):
+    """Writes labelled images: a dict from "train" and "val" to (images, labels)."""
+    arrays = {}
+    for split, (images, labels) in splits.items():
+        files = [cv2.imencode(".png", p.astype(np.uint8))[1].ravel() for p in images]
+        arrays[f"{split}_jpeg"] = np.concatenate(files)
+        arrays[f"{split}_offsets"] = np.cumsum([0] + [len(file) for file in files])
+        arrays[f"{split}_labels"] = labels
+    np.savez(path, **arrays)
+    return path
+
+
 @pytest.fixture(scope="session")
 def footage(tmp_path_factory):
     """A folder of three frame folders."""

@@ -8,7 +8,7 @@ import pytest
 
 from keras_megan import net2net
 from keras_megan.classifiers.vgg import vgg_bn
-from tests.training.conftest import run_program
+from tests.training.conftest import run_program, write_pack
 from training.classifiers.cost_account import (
     choose_baseline,
     cost_to_reach,
@@ -229,18 +229,13 @@ RECIPE = Recipe(
 @pytest.fixture
 def pack(tmp_path):
     """Bright and dark pictures."""
-    random, arrays = np.random.default_rng(0), {}
+    random, splits = np.random.default_rng(0), {}
     for split, count in (("train", 48), ("val", 12)):
         labels = np.arange(count) % 2
         pictures = random.integers(0, 120, (count, 32, 32, 3))
         pictures += 120 * labels[:, None, None, None]
-        files = [cv2.imencode(".png", p.astype(np.uint8))[1].ravel() for p in pictures]
-        arrays[f"{split}_jpeg"] = np.concatenate(files)
-        arrays[f"{split}_offsets"] = np.cumsum([0] + [len(file) for file in files])
-        arrays[f"{split}_labels"] = labels
-    path = tmp_path / "pack.npz"
-    np.savez(path, **arrays)
-    return path
+        splits[split] = pictures, labels
+    return write_pack(tmp_path / "pack.npz", splits)
 
 
 @pytest.mark.slow

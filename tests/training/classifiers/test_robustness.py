@@ -2,13 +2,12 @@
 
 import json
 
-import cv2
 import keras
 import numpy as np
 import pytest
 
 from keras_megan.classifiers.mutual_inference import auroc, true_positive_rate
-from tests.training.conftest import run_program
+from tests.training.conftest import run_program, write_pack
 from training.classifiers.attacks import ATTACKS, OBJECTIVES, Attacker
 from training.classifiers.detection import DetectionSettings, measure_detection
 from training.classifiers.robustness import (
@@ -246,7 +245,7 @@ def test_detectors_must_watch_one_network(images, labels):
 @pytest.fixture
 def pack(tmp_path):
     """Bright, dark and striped pictures."""
-    random, arrays = np.random.default_rng(0), {}
+    random, splits = np.random.default_rng(0), {}
     for split, count in (("train", 24), ("val", 18)):
         labels = np.arange(count) % CLASSES
         base = np.stack([np.full((SIDE, SIDE), v) for v in (30, 200, 30)])
@@ -254,13 +253,8 @@ def pack(tmp_path):
         pictures = base[labels][..., None] + random.integers(
             0, 50, (count, SIDE, SIDE, 3)
         )
-        files = [cv2.imencode(".png", p.astype(np.uint8))[1].ravel() for p in pictures]
-        arrays[f"{split}_jpeg"] = np.concatenate(files)
-        arrays[f"{split}_offsets"] = np.cumsum([0] + [len(file) for file in files])
-        arrays[f"{split}_labels"] = labels
-    path = tmp_path / "pack.npz"
-    np.savez(path, **arrays)
-    return path
+        splits[split] = pictures, labels
+    return write_pack(tmp_path / "pack.npz", splits)
 
 
 TINY = RobustnessSettings(
