@@ -11,7 +11,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 help:
 	@echo "make demo        render a small clip, upscale it, say where the results are"
 	@echo "make test        run all tests"
-	@echo "make test-fast   run the quick tests alone (three minutes)"
+	@echo "make test-fast   run the quick tests alone (two minutes)"
 	@echo "make examples    execute the notebooks under examples/"
 	@echo "make export      make and verify SavedModel and TFLite files of megan_mobile (minutes)"
 	@echo "make web         make the page that runs in a browser, and serve it (minutes)"

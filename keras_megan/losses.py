@@ -15,6 +15,8 @@ Source: Charbonnier et al., "Two deterministic half-quadratic regularization
 algorithms for computed imaging", ICIP 1994; Lai et al., LapSRN, CVPR 2017.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -44,7 +46,7 @@ class Charbonnier(keras.losses.Loss):
         epsilon_squared: float = 1e-6,
         reduction: str | None = "sum_over_batch_size",
         name: str = "charbonnier",
-        dtype=None,
+        dtype: Any = None,
     ):
         if not epsilon_squared > 0:
             raise ValueError(
@@ -54,9 +56,9 @@ class Charbonnier(keras.losses.Loss):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.epsilon_squared = float(epsilon_squared)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Any, y_pred: Any) -> Any:
         """Elementwise loss, the shape of the inputs (any, equal)."""
         return ops.sqrt(ops.square(y_pred - y_true) + self.epsilon_squared)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "epsilon_squared": self.epsilon_squared}

@@ -6,14 +6,14 @@ makes new ones of their neighbours' large results (see `megan`). The trunk adds 
 base misses.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from keras import layers
 
 from keras_megan.layers.attention.memory_graph import MemoryGraphAggregation
 from keras_megan.layers.attention.non_local import NonLocalResidualBlock
-from keras_megan.layers.frames import (
-    InterleaveFrames,
-    SelectFrames,
-)
+from keras_megan.layers.frames import InterleaveFrames
 from keras_megan.layers.motion.frame_interpolation import (
     FrameInterpolation,
     OcclusionBlend,
@@ -24,7 +24,7 @@ from keras_megan.layers.motion.large_interpolation import (
 )
 from keras_megan.layers.motion.motion_field import SampleBothSides
 from keras_megan.layers.motion.neighbour_fusion import MotionToNeighbours
-from keras_megan.layers.motion.neighbour_motion import NeighbourMotion
+from keras_megan.layers.motion.neighbour_motion import NeighbourMotion, left_and_right
 from keras_megan.layers.pixels.bilinear_upsampling import BilinearUpsampling
 from keras_megan.layers.pixels.progressive_fusion import ProgressiveFusionBlock
 from keras_megan.layers.pixels.reconstruction import SCALE, Reconstruction
@@ -40,13 +40,13 @@ MOTION_OPTIONS = (
 )
 
 
-def has_trunk(config):
+def has_trunk(config: dict[str, Any]) -> bool:
     """Whether a config has anything that follows on the features of all frames."""
     parts = ("memory", "non_local_blocks", "fusion_blocks")
     return not config["still_blocks"] or any(config[part] for part in parts)
 
 
-def trunk(config, policy):
+def trunk(config: dict[str, Any], policy: Any) -> list:
     """The layers from the features of all 2T-1 frames to what the base misses."""
     if not has_trunk(config):
         return []
@@ -88,7 +88,9 @@ def _apply(stack, features):
     return features
 
 
-def small_base(config, extraction, trunk, policy):
+def small_base(
+    config: dict[str, Any], extraction: list, trunk: list, policy: Any
+) -> tuple[int, Callable]:
     """New frames start from small ones: (size's multiple, images -> large frames)."""
     num_frames = config["num_frames"]
     interpolate = FrameInterpolation(
@@ -113,7 +115,9 @@ def small_base(config, extraction, trunk, policy):
     return 2 ** (interpolate.branch.levels - 1), network
 
 
-def large_base(config, extraction, trunk, policy):
+def large_base(
+    config: dict[str, Any], extraction: list, trunk: list, policy: Any
+) -> tuple[int, Callable]:
     """New frames start from large ones: (size's multiple, images -> large frames)."""
     options, num_frames = config["alignment_options"], config["num_frames"]
     unknown = sorted(set(options) - set(MOTION_OPTIONS))
@@ -147,8 +151,7 @@ def large_base(config, extraction, trunk, policy):
     interpolate = LargeInterpolation(
         config["correction_filters"], motion.reach, dtype=policy, name="between"
     )
-    left = SelectFrames(num_frames, 0, num_frames - 1, dtype="float32", name="left")
-    right = SelectFrames(num_frames, 1, num_frames, dtype="float32", name="right")
+    left, right = left_and_right(num_frames, "float32")
     all_large = InterleaveFrames(num_frames, dtype="float32", name="all_large")
     if trunk:
         sample = SampleBothSides(motion.reach, dtype=policy, name="sample")

@@ -19,6 +19,8 @@ in ``keras.ops``, for ``compile(metrics=...)`` on every backend; they follow the
 steps and agree with the functions.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -105,7 +107,9 @@ def luma_ssim(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     return _ssim(*_luma_pair(truth, prediction))
 
 
-def luma_psnr_ssim(truth, prediction) -> tuple[np.ndarray, np.ndarray]:
+def luma_psnr_ssim(
+    truth: np.ndarray, prediction: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """``luma_psnr`` and ``luma_ssim`` at once; luma is computed only once."""
     pair = _luma_pair(truth, prediction)
     return _psnr(*pair), _ssim(*pair)
@@ -143,11 +147,15 @@ def _ssim(truth, prediction):
 
 def _ssim_map(a, b):
     moments = (a, b, a * a, b * b, a * b)
-    return _similarity(*(_blur_valid(x, x.shape) for x in moments))
+    return _similarity(_blur_valid(x, x.shape) for x in moments)
 
 
-def _similarity(mean_a, mean_b, square_a, square_b, product, shift=0.0):
-    """SSIM from local moments of signals that had ``shift`` taken away."""
+def _similarity(moments, shift=0.0):
+    """SSIM from local moments of signals that had ``shift`` taken away.
+
+    The moments are the means of a, b, a * a, b * b and a * b.
+    """
+    mean_a, mean_b, square_a, square_b, product = moments
     variance_a = square_a - mean_a * mean_a
     variance_b = square_b - mean_b * mean_b
     covariance = product - mean_a * mean_b
@@ -168,7 +176,7 @@ def _check_window_fits(height, width):
 class _FrameMean(keras.metrics.Mean):
     """Mean over all frames of a number that ``per_frame`` gives for each frame."""
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Adds a batch.
 
         Args:
@@ -179,7 +187,7 @@ class _FrameMean(keras.metrics.Mean):
         values = self.per_frame(_luma_tensor(y_true), _luma_tensor(y_pred))
         super().update_state(values, sample_weight)
 
-    def per_frame(self, truth, prediction):
+    def per_frame(self, truth: Any, prediction: Any) -> Any:
         """Value per frame, shape (...), from two lumas (..., H, W)."""
         raise NotImplementedError
 
@@ -206,10 +214,10 @@ class LumaPSNR(_FrameMean):
         dtype: Dtype of the running sums.
     """
 
-    def __init__(self, name="luma_psnr", dtype=None):
+    def __init__(self, name: str = "luma_psnr", dtype: Any = None):
         super().__init__(name=name, dtype=dtype)
 
-    def per_frame(self, truth, prediction):
+    def per_frame(self, truth: Any, prediction: Any) -> Any:
         error = ops.mean(ops.square(truth - prediction), axis=(-2, -1))
         floor = PEAK**2 / 10.0 ** (PSNR_CAP / 10.0)
         return 10.0 * ops.log10(PEAK**2 / ops.maximum(error, floor))
@@ -226,18 +234,18 @@ class LumaSSIM(_FrameMean):
         dtype: Dtype of the running sums.
     """
 
-    def __init__(self, name="luma_ssim", dtype=None):
+    def __init__(self, name: str = "luma_ssim", dtype: Any = None):
         super().__init__(name=name, dtype=dtype)
 
-    def per_frame(self, truth, prediction):
+    def per_frame(self, truth: Any, prediction: Any) -> Any:
         height, width = truth.shape[-2:]
         if height is not None and width is not None:
             _check_window_fits(height, width)
         # Variances do not feel a shift, but in float32 they lose digits to the mean.
         shift = 128.0
         a, b = truth - shift, prediction - shift
-        blurred = (_blur_valid(x, ops.shape(x)) for x in (a, b, a * a, b * b, a * b))
-        return ops.mean(_similarity(*blurred, shift=shift), axis=(-2, -1))
+        moments = (_blur_valid(x, ops.shape(x)) for x in (a, b, a * a, b * b, a * b))
+        return ops.mean(_similarity(moments, shift), axis=(-2, -1))
 
 
 def _blur_valid(images, shape):

@@ -26,6 +26,7 @@ def cost_by_hand(widths, side, classes):
     return macs + inputs * classes, parameters + (inputs + 1) * classes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("width", "mega_macs", "mega_parameters"),
     [(0.25, 101.0, 1.36), (0.5, 400.1, 5.22), (0.75, 897.4, 11.59), (1, 1592.9, 20.46)],

@@ -44,6 +44,7 @@ def test_frame_weights_broadcast(frames):
     assert value == pytest.approx(dense_sum(*frames[:, :, 1]), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_training_reaches_the_median_as_an_absolute_error_does():
     # One outlier in five: a squared error would settle at 0.2.
     targets = np.array([0, 0, 0, 0, 1], np.float32)[:, None]

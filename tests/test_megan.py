@@ -6,6 +6,7 @@ import pytest
 
 import keras_megan
 from keras_megan import MEGAN
+from tests.networks import SMALL_VARIANTS
 
 TINY = {
     "filters": 8,
@@ -15,30 +16,20 @@ TINY = {
     "fusion_blocks": 1,
     "reconstruction_blocks": 1,
 }
-VARIANTS = {
-    "deformable": {"alignment": "deformable", "alignment_options": {"levels": 2}},
-    "window": {
-        "alignment": "window",
-        "alignment_options": {"levels": 3, "reach": 3},
-        "tail": "light",
-    },
-    "recurrent": {
-        "memory": "recurrent",
-        "alignment": "window",
-        "alignment_options": {"levels": 2, "reach": 2},
-    },
-    "intra": {
-        "memory": "intra",
-        "alignment": "window",
-        "alignment_options": {"levels": 2, "reach": 2},
-        "non_local_pool": "full",
-    },
-}
 
 
-@pytest.fixture(params=VARIANTS)
-def tiny(request):
-    return MEGAN(**{**TINY, **VARIANTS[request.param]})
+@pytest.fixture(scope="module", params=SMALL_VARIANTS)
+def built(request):
+    """One network for all tests of a variant, and its first weights."""
+    model = MEGAN(**{**TINY, **SMALL_VARIANTS[request.param]})
+    return model, model.get_weights()
+
+
+@pytest.fixture
+def tiny(built):
+    model, weights = built
+    model.set_weights(weights)
+    return model
 
 
 def trilinear(frames):
@@ -81,6 +72,7 @@ def test_clips_of_a_batch_do_not_see_each_other(tiny, rng):
         np.testing.assert_allclose(both[i], tiny(frames[i : i + 1])[0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_keras_file_round_trip_keeps_class_config_and_outputs(tiny, rng, tmp_path):
     randomise(tiny, rng)
     frames = rng.uniform(size=(1, 3, 8, 8, 3)).astype("float32")
@@ -94,7 +86,7 @@ def test_keras_file_round_trip_keeps_class_config_and_outputs(tiny, rng, tmp_pat
 @pytest.mark.parametrize("variant", ["deformable", "window"])
 @pytest.mark.slow
 def test_fit_lowers_the_loss_and_trains_every_stage(rng, variant):
-    model = MEGAN(**{**TINY, **VARIANTS[variant]})
+    model = MEGAN(**{**TINY, **SMALL_VARIANTS[variant]})
     frames = rng.uniform(size=(2, 3, 8, 8, 3)).astype("float32")
     targets = rng.uniform(size=(2, 5, 32, 32, 3)).astype("float32")
     randomise(model, rng, 0.2)
@@ -114,8 +106,9 @@ def test_fit_lowers_the_loss_and_trains_every_stage(rng, variant):
             assert max(moved) > 1e-4, layer.name
 
 
+@pytest.mark.slow
 def test_mixed_precision_gives_float32_outputs_close_to_float32(rng):
-    options = {**TINY, **VARIANTS["window"]}
+    options = {**TINY, **SMALL_VARIANTS["window"]}
     exact, mixed = MEGAN(**options), MEGAN(**options, dtype="mixed_float16")
     randomise(exact, rng)
     mixed.set_weights(exact.get_weights())
@@ -126,6 +119,7 @@ def test_mixed_precision_gives_float32_outputs_close_to_float32(rng):
     assert MEGAN.from_config(mixed.get_config()).get_config() == mixed.get_config()
 
 
+@pytest.mark.slow
 def test_presets_keep_their_budgets():
     """Sizes and multiply-adds that the README and the model cards state."""
     base = MEGAN()
@@ -142,7 +136,7 @@ def test_presets_keep_their_budgets():
 
 
 def test_summary_names_the_stages_in_order(capsys):
-    model = MEGAN(**TINY, **VARIANTS["window"])
+    model = MEGAN(**TINY, **SMALL_VARIANTS["window"])
     model.summary(line_length=90)
     printed = capsys.readouterr().out
     stages = ["interpolate", "memory", "non_local_0", "fusion_0", "reconstruct"]
@@ -150,8 +144,9 @@ def test_summary_names_the_stages_in_order(capsys):
     assert places == sorted(places)
 
 
+@pytest.mark.slow
 def test_uniform_growth_comes_back_as_a_wider_megan(rng):
-    teacher = MEGAN(**TINY, **VARIANTS["window"])
+    teacher = MEGAN(**TINY, **SMALL_VARIANTS["window"])
     randomise(teacher, rng, 0.1)
     frames = rng.uniform(size=(1, 3, 8, 12, 3)).astype("float32")
     student = keras_megan.net2net.widen(teacher, factor=1.5).apply()
@@ -162,6 +157,7 @@ def test_uniform_growth_comes_back_as_a_wider_megan(rng):
     np.testing.assert_allclose(student(frames), expected, rtol=0, atol=1e-5 * scale)
 
 
+@pytest.mark.slow
 def test_appended_blocks_change_nothing_and_can_learn(tiny, rng):
     randomise(tiny, rng, 0.1)
     frames = rng.uniform(size=(1, 3, 8, 12, 3)).astype("float32")

@@ -192,6 +192,7 @@ def test_detection_is_the_score_above_the_fitted_threshold(members, images):
 
 
 # === Saved and exported ===============================================================
+@pytest.mark.slow
 def test_it_saves_and_loads_with_safe_mode(members, images, tmp_path):
     committee = MutualInference(members, "vote", "vote_disagreement")
     committee.fit_threshold(images, 0.2)

@@ -50,7 +50,7 @@ def read_curve(run: Path, score: str | None = None) -> list[dict]:
 
 
 def draw_curves(runs: Mapping[str, Path], path: Path, score: str | None = None) -> None:
-    """Draws the runs' curves into a PNG; none if nothing was scored yet.
+    """Draws the runs' curves into a PNG, unless nothing was scored yet.
 
     Args:
         runs: Label -> run folder.

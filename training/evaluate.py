@@ -25,7 +25,7 @@ from training.errors import TrainingError
 from training.evaluation.baselines import BASELINES, Method
 from training.evaluation.clips import DOWNSCALES, load_clip
 from training.evaluation.figure import FigureMaker
-from training.evaluation.models import (
+from training.evaluation.network_method import (
     DEFAULT_NUM_INPUTS,
     deblocked,
     load_model,
@@ -37,8 +37,8 @@ from training.evaluation.report import (
     make_table,
     results_document,
 )
+from training.evaluation.scored_windows import evaluation_windows
 from training.evaluation.scoring import score_clip
-from training.evaluation.windows import evaluation_windows
 from training.runs.progress import counted_progress
 
 

@@ -24,8 +24,8 @@ from rich.progress import Progress
 
 from keras_megan.errors import run_program
 from keras_megan.files import write_json
+from training.data.cutting import SegmentSettings
 from training.data.photos import write_photos
-from training.data.segments import SegmentSettings
 from training.data.shards import CODECS, MANIFEST
 from training.data.sources import Source, find_sources
 from training.errors import TrainingError, saving
@@ -114,7 +114,7 @@ def _run(waiting, settings: PrepareSettings, console: Console) -> None:
     if not waiting:
         return
     # Imported by name in fresh processes: forking a process with threads can hang.
-    from training.data.convert import convert_unit
+    from training.data.shard_making import convert_unit
 
     workers = max(1, min(settings.processes, len(waiting)))
     context = multiprocessing.get_context("spawn")

@@ -24,8 +24,8 @@ import numpy as np
 
 from benchmarks.video.containers import Repeat
 from keras_megan.video.demo_scene import draw_scene
-from keras_megan.video.io.assemble import assemble_video
-from keras_megan.video.io.segments import VideoEncoder
+from keras_megan.video.io.writing.assemble import assemble_video
+from keras_megan.video.io.writing.segments import VideoEncoder
 from keras_megan.video.jobs.journal import SEGMENT_FRAMES, Segment
 from keras_megan.video.jobs.schedule import Plan
 from keras_megan.video.upscale import UpscaleOptions, check_job

@@ -18,7 +18,7 @@ import numpy as np
 
 from keras_megan.imaging.find import VIDEO_SUFFIXES
 from keras_megan.video.errors import VideoError
-from keras_megan.video.io.read import open_clip
+from keras_megan.video.io.reading.read import open_clip
 from keras_megan.video.scene_cuts import SceneCutDetector
 
 GAPS = (8, 15, 30, 60)

@@ -19,12 +19,12 @@ import numpy as np
 
 from keras_megan.files import write_json
 from keras_megan.imaging.find import find_clips
-from keras_megan.video.io.read import open_clip
+from keras_megan.video.io.reading.read import open_clip
 from keras_megan.video.models.engines import DAMAGED_MODEL, DEFAULT_MODEL
 from keras_megan.video.request.footage import look_at
 from training.data.codecs import CODECS, RATE, Codec
 from training.evaluation.clips import Clip, degrade, load_clip
-from training.evaluation.models import load_model
+from training.evaluation.network_method import load_model
 from training.evaluation.scoring import Summary, score_clip
 
 MODELS = (DEFAULT_MODEL, DAMAGED_MODEL)

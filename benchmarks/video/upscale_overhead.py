@@ -19,7 +19,7 @@ import numpy as np
 from keras_megan.files import write_json
 from keras_megan.video.demo import write_clip
 from keras_megan.video.demo_scene import draw_scene
-from keras_megan.video.io.read import open_clip
+from keras_megan.video.io.reading.read import open_clip
 from keras_megan.video.models.runner import load_runner
 from keras_megan.video.upscale import UpscaleOptions, upscale
 from keras_megan.video.windows import plan_windows

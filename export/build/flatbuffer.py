@@ -83,9 +83,9 @@ class Operation:
     outputs: tuple[Tensor, ...]
     options: object
 
-    def option(self, name: str, default=0):
-        """An option's value; ``default`` where the operation has no such option."""
-        return getattr(self.options, name, default)
+    def option(self, name: str):
+        """An option's value; 0 where the operation has no such option."""
+        return getattr(self.options, name, 0)
 
 
 @dataclass(frozen=True, eq=False)

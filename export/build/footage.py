@@ -11,7 +11,7 @@ import numpy as np
 from export.errors import ExportError
 from keras_megan.video.demo_scene import draw_scene
 from keras_megan.imaging.find import find_clips
-from keras_megan.video.io.read import open_clip
+from keras_megan.video.io.reading.read import open_clip
 from keras_megan.imaging.resize import area_downscale
 
 #: Name of the drawn scene.

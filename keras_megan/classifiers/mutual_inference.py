@@ -24,6 +24,7 @@ IEEE Transactions on Information Theory 37, 1991 (Jensen-Shannon divergence).
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -32,18 +33,18 @@ from keras import ops
 from keras_megan.files import appearing
 
 
-def vote_disagreement(probabilities):
+def vote_disagreement(probabilities: Any) -> Any:
     """(N, B, classes) -> (B,): share of networks outvoted; 0 if all agree."""
     return 1.0 - ops.max(_vote_shares(probabilities), axis=-1)
 
 
-def jensen_shannon(probabilities):
+def jensen_shannon(probabilities: Any) -> Any:
     """(N, B, classes) -> (B,): divergence of the networks, 0 to log N, in nats."""
     mean = ops.mean(probabilities, axis=0)
     return _entropy(mean) - ops.mean(_entropy(probabilities), axis=0)
 
 
-def inconsistency(probabilities):
+def inconsistency(probabilities: Any) -> Any:
     """(N, B, classes) -> (B,): 1 - mean probability of the last network's label."""
     classes = probabilities.shape[-1]
     label = ops.one_hot(ops.argmax(probabilities[-1], axis=-1), classes)
@@ -132,11 +133,11 @@ class MutualInference(keras.Model):
         self.from_logits = bool(from_logits)
         self.built = True  # as the models are: nothing waits for a first call
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         """(B, ...) -> (B, classes)."""
         return (input_shape[0], self.members[0].output_shape[-1])
 
-    def probabilities(self, inputs, training=False):
+    def probabilities(self, inputs: Any, training: bool = False) -> Any:
         """Every network's probabilities.
 
         Args:
@@ -150,15 +151,15 @@ class MutualInference(keras.Model):
         outputs = ops.cast(ops.stack(outputs), "float32")
         return ops.softmax(outputs, axis=-1) if self.from_logits else outputs
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         return PREDICTIONS[self.prediction](self.probabilities(inputs, training))
 
-    def scores(self, inputs) -> dict:
+    def scores(self, inputs: Any) -> dict:
         """All scores of a batch as tensors: name -> (B,)."""
         probabilities = self.probabilities(inputs)
         return {name: score(probabilities) for name, score in SCORES.items()}
 
-    def predict_scores(self, x, batch_size: int = 32) -> dict[str, np.ndarray]:
+    def predict_scores(self, x: Any, batch_size: int = 32) -> dict[str, np.ndarray]:
         """All scores of many images.
 
         Args:
@@ -170,7 +171,7 @@ class MutualInference(keras.Model):
         """
         return scores_of(self.predict_members(x, batch_size))
 
-    def predict_members(self, x, batch_size: int = 32) -> np.ndarray:
+    def predict_members(self, x: Any, batch_size: int = 32) -> np.ndarray:
         """Every network's probabilities of many images: float32 (N, M, classes)."""
         if len(x) == 0:
             raise ValueError("Expected at least one image; received none.")
@@ -184,7 +185,7 @@ class MutualInference(keras.Model):
         return found
 
     def fit_threshold(
-        self, x, false_positive_rate: float = 0.05, batch_size: int = 32
+        self, x: Any, false_positive_rate: float = 0.05, batch_size: int = 32
     ) -> float:
         """Sets the threshold so that few clean images are above it.
 
@@ -200,7 +201,7 @@ class MutualInference(keras.Model):
         self.threshold = threshold_at(clean, false_positive_rate)
         return self.threshold
 
-    def detect(self, x, batch_size: int = 32) -> np.ndarray:
+    def detect(self, x: Any, batch_size: int = 32) -> np.ndarray:
         """Whether each image's score is above the threshold: bool (M,).
 
         Raises:
@@ -239,7 +240,7 @@ class MutualInference(keras.Model):
         results["prediction"] = PREDICTIONS[self.prediction](probabilities)
         return results
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
         return {
             "models": [serialize(model) for model in self.members],
@@ -251,7 +252,7 @@ class MutualInference(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "MutualInference":
         deserialize = keras.saving.deserialize_keras_object
         models = [deserialize(model) for model in config["models"]]
         return cls(**{**config, "models": models})
@@ -278,7 +279,7 @@ def _check_members(models) -> None:
 
 
 # === Judging scores ===================================================================
-def scores_of(probabilities) -> dict[str, np.ndarray]:
+def scores_of(probabilities: Any) -> dict[str, np.ndarray]:
     """All scores of given probabilities (N, M, classes): name -> float32 (M,)."""
     probabilities = ops.convert_to_tensor(probabilities, "float32")
     return {
@@ -287,7 +288,7 @@ def scores_of(probabilities) -> dict[str, np.ndarray]:
     }
 
 
-def threshold_at(clean, false_positive_rate: float = 0.05) -> float:
+def threshold_at(clean: Any, false_positive_rate: float = 0.05) -> float:
     """The smallest clean score with at most that share of clean scores above it.
 
     Args:
@@ -308,13 +309,15 @@ def threshold_at(clean, false_positive_rate: float = 0.05) -> float:
     return float(clean[allowed])
 
 
-def true_positive_rate(clean, attacked, false_positive_rate: float = 0.05) -> float:
+def true_positive_rate(
+    clean: Any, attacked: Any, false_positive_rate: float = 0.05
+) -> float:
     """Share of attacked scores above the threshold fitted on the clean ones."""
     threshold = threshold_at(clean, false_positive_rate)
     return float(np.mean(np.asarray(attacked) > threshold))
 
 
-def roc_curve(clean, attacked) -> tuple[np.ndarray, np.ndarray]:
+def roc_curve(clean: Any, attacked: Any) -> tuple[np.ndarray, np.ndarray]:
     """False and true positive rates for all thresholds.
 
     Args:
@@ -338,7 +341,7 @@ def roc_curve(clean, attacked) -> tuple[np.ndarray, np.ndarray]:
     return rates[0], rates[1]
 
 
-def auroc(clean, attacked) -> float:
+def auroc(clean: Any, attacked: Any) -> float:
     """Area under that curve: chance that an attacked image scores above a clean one.
 
     Equal scores count one half.

@@ -1,4 +1,4 @@
-"""The commands: their names, what `megan --help` says of each, and where each is."""
+"""The commands: name, line in `megan --help`, and module of each."""
 
 import argparse
 import importlib
@@ -21,7 +21,7 @@ class Command:
     """A subcommand.
 
     Attributes:
-        name: What stands after `megan`.
+        name: The word after `megan` on the command line.
         summary: What it does, in a few words.
     """
 

@@ -1,4 +1,4 @@
-"""`megan compare`: a picture of two clips, made to be looked at."""
+"""`megan compare`: a picture that shows two clips side by side."""
 
 import argparse
 from pathlib import Path

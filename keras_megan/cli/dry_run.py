@@ -48,7 +48,7 @@ def describe_clips(
 
 @contextlib.contextmanager
 def _writable(output: Path) -> Iterator[Path]:
-    """The output; in a folder for the moment where its own is yet to be made."""
+    """The output, or a stand-in for it while its own folder does not exist yet."""
     if output.parent.is_dir():
         yield output
         return

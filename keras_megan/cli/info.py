@@ -1,4 +1,4 @@
-"""`megan info`: what is known of a video or a model."""
+"""`megan info`: the facts of a video or a model."""
 
 import argparse
 

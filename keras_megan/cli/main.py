@@ -26,7 +26,7 @@ _HELP_WIDTH = 80
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Help that fits on one screen: 80 columns, options in one line where possible."""
+    """Help that fits on one screen: 80 columns, each option on one line if possible."""
 
     def __init__(self, prog: str):
         super().__init__(prog, max_help_position=27, width=_HELP_WIDTH)

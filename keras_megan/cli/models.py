@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from typing import Any
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +16,7 @@ def run(arguments: argparse.Namespace) -> None:
     from keras_megan.video.models.engines import DEFAULT_MODEL
     from keras_megan.video.models.preset_files import read_listing
 
-    models = []
+    models: list[dict[str, Any]] = []
     for name, description in preset_names().items():
         folder = preset_folder(name)
         weights = folder / WEIGHTS

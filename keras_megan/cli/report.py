@@ -1,4 +1,4 @@
-"""What is said of one clip or of many, and the exit code that follows."""
+"""What is reported about one clip or many, and the exit code that follows."""
 
 import json
 import sys
@@ -12,12 +12,12 @@ UNCERTAIN = 2
 
 
 class Report:
-    """Hears what became of each clip.
+    """Is told what became of each clip.
 
     Args:
         total: How many clips there are.
         as_json: Whether events go to standard output as JSON.
-        quiet: Whether only failures are said.
+        quiet: Whether only failures are reported.
 
     Attributes:
         as_json: As given.
@@ -31,7 +31,7 @@ class Report:
         self.errors: list[str] = []
 
     def reporter(self, clip: Clip) -> LineReporter:
-        """What hears of one clip's progress."""
+        """The reporter that follows one clip's progress."""
         self.close()
         self._current = choose_reporter(self.as_json, self._quiet)
         if self._total > 1:
@@ -40,7 +40,7 @@ class Report:
         return self._current
 
     def outcome(self, outcome: Outcome) -> None:
-        """A clip is done with."""
+        """Reports that a clip is finished, skipped or has failed."""
         self._outcomes.append(outcome)
         source, output = str(outcome.clip.source), str(outcome.clip.output)
         if outcome.error:
@@ -66,7 +66,7 @@ class Report:
             self._current = None
 
     def finish(self) -> int:
-        """Says how it went with all of them; the exit code."""
+        """Reports how all of them went; returns the exit code."""
         if self._total > 1 and not self._quiet:
             if self.as_json:
                 self._event(

@@ -94,7 +94,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--no-scene-detection",
         action="store_true",
-        help="make new frames across scene cuts, too",
+        help="also make new frames across scene cuts",
     )
     add(
         "--deinterlace",
@@ -121,7 +121,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "litert", "keras"),
         default="auto",
         metavar="NAME",
-        help="compute by litert or keras (default: auto)",
+        help="run the model on litert or keras (default: auto)",
     )
     add(
         "--precision",
@@ -192,16 +192,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--dry-run",
         action="store_true",
-        help="only say what would be done, time and size",
+        help="only show what would be done, its time and size",
     )
     add(
         "--preview",
         type=values.positive_seconds,
         metavar="TIME",
-        help="make so much only, as clip.preview.megan.mp4",
+        help="make only this much, as clip.preview.megan.mp4",
     )
     add("--quiet", action="store_true", help="print failures only")
-    add("--json", action="store_true", help="print events as one JSON object a line")
+    add(
+        "--json",
+        action="store_true",
+        help="print events as JSON, one object a line",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

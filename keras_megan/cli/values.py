@@ -1,4 +1,4 @@
-"""Texts on the command line, read and checked: times, rates, sizes, numbers.
+"""Reads and checks values on the command line: times, rates, sizes, numbers.
 
 Each function fits `argparse`'s `type=`: it returns a value or says in one line what it
 had expected.
@@ -6,6 +6,10 @@ had expected.
 
 import argparse
 from fractions import Fraction
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from keras_megan.video.request.size import Size
 
 
 def seconds(text: str) -> Fraction:
@@ -59,7 +63,7 @@ def _fraction(text: str) -> Fraction:
         return Fraction(0)
 
 
-def size(text: str):
+def size(text: str) -> "Size":
     """A `Size`: 1920x1080 or 1080p."""
     from keras_megan.video.request.size import parse_size
 

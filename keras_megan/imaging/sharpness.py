@@ -34,20 +34,18 @@ def sharpness(image: np.ndarray) -> float:
     return float(_laplacian(_luma(image)).var())
 
 
-def evened(frames: np.ndarray, position: int) -> np.ndarray:
-    """A new frame of a window, sharpened to the mean of the given ones beside it.
+def evened(frame: np.ndarray, before: float, after: float) -> np.ndarray:
+    """A new frame, sharpened to the mean of the given frames beside it.
 
     Args:
-        frames: RGB (2T-1, H, W, 3), uint8 or uint16; even ones are given.
-        position: An odd index.
+        frame: RGB (H, W, 3), uint8 or uint16.
+        before, after: The `sharpness` of the given frames on both sides.
 
     Returns:
         (H, W, 3) of the same type; untouched where it is sharp enough.
     """
-    frame = frames[position]
     # The mean of logarithms: the sharpness between 10 and 1000 is 100.
-    beside = (sharpness(frames[position - 1]), sharpness(frames[position + 1]))
-    amount = _amount(_luma(frame), float(np.sqrt(beside[0] * beside[1])))
+    amount = _amount(_luma(frame), float(np.sqrt(before * after)))
     if amount == 0:
         return frame
     largest = np.iinfo(frame.dtype).max

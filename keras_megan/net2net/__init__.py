@@ -36,14 +36,21 @@ from keras_megan.net2net.pruning.blocks import (
     remove_blocks,
     residual_blocks,
 )
-from keras_megan.net2net.pruning.data_importances import (
+from keras_megan.net2net.pruning.gradually import prune_gradually
+from keras_megan.net2net.pruning.group_lasso import GroupLasso
+from keras_megan.net2net.pruning.importances.from_data import (
     ActivationDensity,
     HessianDiagonal,
     Taylor,
 )
-from keras_megan.net2net.pruning.gradually import prune_gradually
-from keras_megan.net2net.pruning.group_lasso import GroupLasso
-from keras_megan.net2net.pruning.importance import (
+from keras_megan.net2net.pruning.importances.from_weights import (
+    LAMP,
+    BatchNormScale,
+    FilterNorm,
+    GroupNorm,
+    RandomImportance,
+)
+from keras_megan.net2net.pruning.importances.importance import (
     IMPORTANCES,
     Importance,
     register_importance,
@@ -51,13 +58,6 @@ from keras_megan.net2net.pruning.importance import (
 from keras_megan.net2net.pruning.latency import latency_table, measure_latency
 from keras_megan.net2net.pruning.prune import prune
 from keras_megan.net2net.pruning.recalibrate import recalibrate
-from keras_megan.net2net.pruning.weight_importances import (
-    LAMP,
-    BatchNormScale,
-    FilterNorm,
-    GroupNorm,
-    RandomImportance,
-)
 from keras_megan.net2net.rewriting.rewrite import register_model_rebuilder
 from keras_megan.net2net.rules.all_rules import reads, register_rule, writes
 from keras_megan.net2net.widen import widen

@@ -110,7 +110,7 @@ class Plan(Maps):
 
     # === What it means ================================================================
     @property
-    def model(self):
+    def model(self) -> keras.Model:
         """The model that the plan changes."""
         return self.graph.model
 
@@ -119,12 +119,12 @@ class Plan(Maps):
         return self.size(self.graph.width(layer))
 
     @property
-    def preserves_function(self):
+    def preserves_function(self) -> bool:
         """Whether the new model computes what the old one did."""
         return all(index_map.preserves for index_map in self.maps.values())
 
     @property
-    def warnings(self):
+    def warnings(self) -> list[str]:
         """List of remarks: where pruning is not the same as masking."""
         dropped = {group for group, m in self.maps.items() if m.drops_units}
         return [
@@ -134,7 +134,7 @@ class Plan(Maps):
         ]
 
     @property
-    def parameters(self):
+    def parameters(self) -> int:
         """Number of parameters of the new model, insertions not included."""
         return parameters_under(self.graph, self.sizes)
 

@@ -20,6 +20,7 @@ import hashlib
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 from keras_megan.files import appearing, write_whole
 
@@ -29,7 +30,7 @@ WEIGHTS = "model.weights.h5"
 CARD = "README.md"
 
 
-def preset_names():
+def preset_names() -> dict[str, str]:
     """The shipped presets: name -> one-line description."""
     return {
         path.parent.name: json.loads(path.read_text(encoding="utf-8"))["description"]
@@ -37,7 +38,7 @@ def preset_names():
     }
 
 
-def preset_folder(preset):
+def preset_folder(preset: str | Path) -> Path:
     """The folder of a shipped preset's name or of a preset folder's path.
 
     Raises:
@@ -65,7 +66,7 @@ def preset_folder(preset):
 class Presets:
     """Gives a model class `from_preset`, `save_to_preset` and `presets`."""
 
-    presets: dict[str, dict] = {}
+    presets: dict[str, str] = {}
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -74,16 +75,20 @@ class Presets:
         register_class(cls)
 
     @classmethod
-    def from_preset(cls, preset, load_weights=True, **overrides):
+    def from_preset(
+        cls, preset: str | Path, load_weights: bool = True, **overrides: Any
+    ) -> Any:
         """The network a preset describes; see `load_preset`."""
         return load_preset(preset, load_weights, **overrides)
 
-    def save_to_preset(self, folder, description="", card=None):
+    def save_to_preset(
+        self, folder: str | Path, description: str = "", card: str | None = None
+    ) -> None:
         """Writes the model as a preset folder; see `save_to_preset`."""
         save_to_preset(self, folder, description, card)
 
 
-def load_preset(preset, load_weights=True, **overrides):
+def load_preset(preset: str | Path, load_weights: bool = True, **overrides: Any) -> Any:
     """Builds the network a preset describes, with its weights.
 
     Args:
@@ -140,7 +145,9 @@ def load_preset(preset, load_weights=True, **overrides):
     return model
 
 
-def save_to_preset(model, folder, description="", card=None):
+def save_to_preset(
+    model: Any, folder: str | Path, description: str = "", card: str | None = None
+) -> None:
     """Writes a network as a preset folder: config, weights, model card.
 
     The files appear complete or not at all; the config, which names the weights'
@@ -176,7 +183,7 @@ def save_to_preset(model, folder, description="", card=None):
     write_whole(folder / CONFIG, json.dumps(described, indent=indent) + "\n")
 
 
-def read_config(folder):
+def read_config(folder: Path) -> dict[str, Any]:
     """The contents of a preset's config, checked for their kind.
 
     Raises:

@@ -34,7 +34,7 @@ class Progress:
 
     Attributes:
         clip: The input.
-        done: Output frames that are finished.
+        done: Number of output frames that are finished.
         total: About how many there will be; 0 while that is not known.
         note: A line that the user should know; empty for mere progress.
     """
@@ -210,7 +210,7 @@ def upscale(
 
 
 def _given(model: Any) -> Model:
-    """What runs a model that is there already."""
+    """Models that hand out a network that is already loaded."""
     if hasattr(model, "frames_in"):
         return Model(model.name, "runner", lambda: model)
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from keras_megan.files import write_whole
 from keras_megan.video.errors import VideoError, writing
-from keras_megan.video.io.read import open_clip
+from keras_megan.video.io.reading.read import open_clip
 
 _BACKGROUND = (24, 26, 30)
 _TEXT = (236, 238, 240)
@@ -36,7 +36,7 @@ _BOX_SHARE = 0.24  # of the smaller side of the picture
 
 @dataclass(frozen=True)
 class Box:
-    """A part of a picture, as shares of its width and height."""
+    """A part of a picture, in fractions of its width and height."""
 
     left: float
     top: float
@@ -159,7 +159,7 @@ def strip(rows: Sequence[tuple], box: Box, labels: Sequence[str]) -> np.ndarray:
 
 
 def enlarge(image: np.ndarray, side: int) -> np.ndarray:
-    """A crop as a square of this side; by Lanczos, or by averaging if it is larger."""
+    """Resizes a crop to a square: by Lanczos, or by averaging where it shrinks."""
     shrinks = min(image.shape[:2]) > side
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LANCZOS4
     return cv2.resize(image, (side, side), interpolation=method)

@@ -21,7 +21,7 @@ from keras_megan.quiet import start_keras_quietly
 from keras_megan.video.compare import Box, strip, write_png
 from keras_megan.video.demo_scene import draw_scene
 from keras_megan.video.errors import VideoError, writing
-from keras_megan.video.io.read import open_clip
+from keras_megan.video.io.reading.read import open_clip
 from keras_megan.video.models.runner import load_runner
 from keras_megan.video.progress import choose_reporter, clock
 from keras_megan.video.upscale import UpscaleOptions, upscale

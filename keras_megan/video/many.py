@@ -1,4 +1,4 @@
-"""One clip after another: the model is loaded once, a bad file stops none of the rest.
+"""One clip after another: the model is loaded once, and a bad file stops no other.
 
 In: clips with their outputs, options, and how to find the model. Out: an `Outcome` for
 each. What is wrong with a clip is found before the model is loaded, and an input is
@@ -27,9 +27,9 @@ class Outcome:
 
     Attributes:
         clip: The clip.
-        summary: What its job came to, if it was done.
-        error: Why not, in one line; empty if it was done or skipped.
-        skipped: Whether its result was there already.
+        summary: The summary of its job, if it was done.
+        error: Why it failed, in one line; empty if it was done or skipped.
+        skipped: Whether its result already existed.
     """
 
     clip: Clip
@@ -49,10 +49,10 @@ def upscale_clips(
 
     Args:
         clips: The clips and their outputs.
-        options: How.
-        models: What computes.
-        new_reporter: Makes what hears of one clip's progress.
-        skip_existing: Leave out clips whose output is there.
+        options: How to upscale.
+        models: What loads the network.
+        new_reporter: Makes the reporter of one clip's progress.
+        skip_existing: Whether to leave out clips whose output exists.
     """
     for clip in clips:
         try:

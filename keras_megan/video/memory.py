@@ -1,4 +1,4 @@
-"""How much memory the network may use: what is free, as far as the system tells."""
+"""How much memory the network may use, from what the system reports as free."""
 
 import os
 from pathlib import Path
@@ -11,13 +11,13 @@ _UNKNOWN = 4 * 2**30
 def memory_to_use() -> int:
     """Bytes: 40 percent of what is free now, at most 8 GiB.
 
-    More gains nothing in speed.
+    More would not be faster.
     """
     return min(int(available_memory() * _SHARE), _MOST)
 
 
 def available_memory() -> int:
-    """Bytes that can be used without swapping, as far as the system tells."""
+    """Bytes that can be used without swapping, as the system reports them."""
     amounts = []
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():

@@ -4,7 +4,7 @@ A terminal gets a bar with frames per second and the time left; a pipe or a log 
 gets a line every few seconds; `--json` gets events a program can read; `--quiet` says
 nothing. All hear the same things (`opens`, `begin`, `advance`, `note`, `done`).
 
-How long a job will take is said as soon as its first window is through.
+The remaining time is shown as soon as the first window is done.
 """
 
 import json
@@ -19,7 +19,7 @@ from keras_megan.video.upscale import Summary
 
 _LINE_SECONDS = 5.0
 _EVENT_SECONDS = 1.0
-_FIRST_FRAMES = 7  # after so many the time that is left can be told
+_FIRST_FRAMES = 7  # after so many frames the remaining time can be estimated
 
 
 def clock(seconds: float) -> str:
@@ -125,7 +125,7 @@ class QuietReporter(LineReporter):
     """Says nothing."""
 
     def say(self, line: str) -> None:
-        """Nothing is said."""
+        """Notes nothing."""
 
     note = say
 

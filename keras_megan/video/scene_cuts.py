@@ -112,7 +112,7 @@ class SceneCutDetector:
 
 
 class JumpMeter:
-    """Scores jumps within a scene, frame after frame."""
+    """Scores jumps within a scene, frame by frame."""
 
     def __init__(self):
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
@@ -129,7 +129,7 @@ class JumpMeter:
         self._rows, self._columns = rows, columns
 
     def score(self, image: np.ndarray) -> float:
-        """How much like a jump the change to a uint8 RGB image is: 0 to 100."""
+        """How much the change to a uint8 RGB image looks like a jump: 0 to 100."""
         small = cv2.resize(image, _GREY, interpolation=cv2.INTER_AREA)
         grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
         before, self._before = self._before, grey
@@ -153,7 +153,7 @@ class JumpMeter:
         return score
 
     def _unexplained(self, before: np.ndarray, grey: np.ndarray) -> float:
-        """Mean difference in grey levels that is left when motion is undone."""
+        """Mean difference in grey levels that remains after motion is undone."""
         flow = self._flow.calc(grey, before, None)
         x, y = self._columns + flow[..., 0], self._rows + flow[..., 1]
         moved = cv2.remap(

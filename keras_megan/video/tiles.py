@@ -296,7 +296,7 @@ def choose_tile(
 def settle_tile(
     runner: Runner, height: int, width: int, asked: int | str, sharing: int = 1
 ) -> int:
-    """The tile of a job: the one asked for, or the largest that fits; tried.
+    """Chooses a job's tile and tries it: the one asked for, or the largest that fits.
 
     Args:
         runner: The `Runner`.

@@ -1,22 +1,21 @@
 """Upscale a whole clip: a file or folder in, a file or folder out.
 
-    reader thread                 calling thread              writer thread
-    decode, find scene cuts,  ->  the network, tile by   ->   encode into segments
-    cut into windows              tile; hold at cuts          and record them
+    check_job      what can be found out without a model: `jobs.job`
+    run_job        trial of the output, then segments, made in this process
+                   (`jobs.in_process`) or by workers (`cluster.drive`), then joined
 
 N frames become 2N-1. Output frame 2i appears exactly when input frame i does, frame
 2i+1 exactly half-way to the next, and the last is shown as long as the input's last, so
-the duration stays. Other rates and sizes can be asked for (`request`). Across a scene
-cut nothing is interpolated: no window reaches over it, and the frame before it stays.
+the duration stays. Other rates and sizes can be asked for (`request`). Nothing is
+interpolated across a scene cut: no window spans it, and the frame before it stays.
 
-Interrupted work continues (`journal`). After an interruption the clip is decoded from
-its beginning, so that cuts and windows come out the same, but the network runs only for
-what is missing. The output appears by a rename when all of it is on the disk.
+Interrupted work can continue (`jobs.journal`): the clip is decoded from its beginning
+again, so that cuts and windows come out the same, but the network runs only for what is
+missing. The output appears by a rename once all of it is on the disk.
 """
 
 import time
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
@@ -24,21 +23,18 @@ import numpy as np
 
 from keras_megan.interrupts import check_interrupts
 from keras_megan.video.cluster.crew import CrewRunner
-from keras_megan.video.cluster.drive import run_on_crew
+from keras_megan.video.cluster.drive import OnCrew
 from keras_megan.video.errors import VideoError, writing
-from keras_megan.video.io.assemble import Beside, assemble_images
-from keras_megan.video.io.losses import picture_losses
-from keras_megan.video.io.probe import VideoInfo
-from keras_megan.video.io.segments import SegmentWriter, encoder_for
-from keras_megan.video.io.trial import find_ways
-from keras_megan.video.jobs.compute import Retouch, predict
+from keras_megan.video.io.writing.assemble import Beside, assemble_images
+from keras_megan.video.io.writing.left_out import picture_losses
+from keras_megan.video.io.writing.trial import find_ways
 from keras_megan.video.jobs.finish import join, put_in_place
+from keras_megan.video.jobs.in_process import InProcess
 from keras_megan.video.jobs.job import Job, UpscaleOptions, check_job
 from keras_megan.video.jobs.journal import Journal, open_journal
-from keras_megan.video.jobs.pipeline import BackgroundWriter, prefetched
-from keras_megan.video.jobs.schedule import Plan, Shot
+from keras_megan.video.jobs.production import Production
+from keras_megan.video.jobs.schedule import Plan
 from keras_megan.video.models.runner import Runner
-from keras_megan.video.tiles import TiledRunner, settle_tile
 
 __all__ = [
     "Job",
@@ -53,20 +49,21 @@ __all__ = [
 
 @dataclass
 class Summary:
-    """What happened.
+    """The outcome of a job.
 
     Attributes:
         frames_in, frames_out: Frames read and written; unless a rate was asked for,
             `frames_out` is 2 * `frames_in` - 1.
         width, height: Size of the output.
         duration: Seconds of the output.
-        cuts: Scene cuts found.
-        repeats: Input frames that equal the one before; they cost the network nothing.
-        resumed_frames: Output frames that an earlier run had finished.
+        cuts: Number of scene cuts.
+        repeats: Number of input frames that equal the one before; the network skips
+            them.
+        resumed_frames: Number of output frames that an earlier run had finished.
         tile: Tile size in input pixels; 0 for whole frames.
         seconds, model_seconds: Wall-clock time of the job, and in the network alone.
-        notes: All lines the user was to see.
-        doubts: Those of them for which it is not certain that the result is whole.
+        notes: All lines for the user.
+        doubts: Those of them that say why the result may not be whole.
     """
 
     frames_in: int = 0
@@ -85,7 +82,7 @@ class Summary:
 
 
 class Reporter(Protocol):
-    """Hears how the job goes."""
+    """Follows the progress of a job."""
 
     def begin(self, total: int, done: int) -> None:
         """`total` output frames are expected, `done` are finished already."""
@@ -117,7 +114,7 @@ def upscale(
         output: The video file to make, or, without an ending, a folder of PNG images.
         runner: The network; see `load_runner`.
         options: An `UpscaleOptions`.
-        reporter: Hears about progress.
+        reporter: Follows the progress.
 
     Returns:
         A `Summary`.
@@ -163,35 +160,30 @@ def run_job(job: Job, runner: Runner, reporter: Reporter | None = None) -> Summa
             reporter.note(
                 f"Continuing: {summary.resumed_frames} frames are already finished."
             )
-        new_encoder = encoder_for(info, codec, options.crf)
-        with writing(output):
-            beside = _try_output(job, new_encoder, journal, (height, width), reporter)
-        _choose_tile(runner, info, options, journal)
-        summary.tile = journal.facts["tile"]
-        writer = SegmentWriter(journal, suffix, new_encoder, reporter.advance)
-        reporter.begin(job.expected_frames()[1], journal.frames_done)
-        plan = Plan(
-            clip.frames(options.start, options.end),
-            options.scene_threshold,
-            runner.frames_in,
-            job.rate,
+        production = Production(
+            clip, options, job.rate, codec, runner.frames_in, (width, height)
         )
-        time_base = job.rate.clock(info.time_base)
-        retouch = Retouch(width, height, options.even_sharpness)
-        try:
-            with writing(output):
-                if isinstance(runner, CrewRunner):
-                    size = (width, height)
-                    run_on_crew(job, runner, journal, plan, size, reporter, summary)
-                else:
-                    tile = journal.facts["tile"]
-                    upscaler = TiledRunner(runner, info.height, info.width, tile)
-                    _run(plan, upscaler, writer, time_base, retouch, summary)
-                _check_complete(plan, journal)
-                _finish(job, journal, plan, time_base, suffix, beside, reporter)
-        except BaseException:
-            writer.abandon()
-            raise
+        with writing(output):
+            beside = _try_output(
+                job, production.new_encoder, journal, (height, width), reporter
+            )
+        maker: OnCrew | InProcess
+        if isinstance(runner, CrewRunner):
+            maker = OnCrew(job, runner, journal, production, reporter)
+        else:
+            maker = InProcess(job, runner, journal, production, reporter)
+        if "tile" not in journal.facts:  # one for all of the job, continued runs too
+            try:
+                journal.remember(tile=maker.choose_tile())
+            except ValueError as error:
+                raise VideoError(str(error)) from error
+        summary.tile = journal.facts["tile"]
+        reporter.begin(job.expected_frames()[1], journal.frames_done)
+        plan = production.plan
+        with writing(output):
+            summary.model_seconds = maker.run()
+            _check_complete(plan, journal)
+            _finish(job, journal, production, beside, reporter)
         journal.discard()
     for line in clip.remarks:
         reporter.note(line)
@@ -247,41 +239,6 @@ def _try_output(
     return None if beside is None else replace(beside, ways=ways)
 
 
-def _run(
-    plan: Plan,
-    upscaler: TiledRunner,
-    writer: SegmentWriter,
-    time_base: Fraction,
-    retouch: Retouch,
-    summary: Summary,
-) -> None:
-    """Drives the three stages until the last segment is recorded."""
-    journal = writer.journal
-    depth = 2 * upscaler.runner.frames_out
-
-    def write(item: tuple[int, Shot, list[np.ndarray]]) -> None:
-        index, shot, predictions = item
-        tick = plan.tick(shot.moment, time_base)
-        writer.write(index, tick, retouch(shot, predictions))
-
-    with (
-        prefetched(plan.tasks(), depth=2) as tasks,
-        BackgroundWriter(write, depth) as background,
-    ):
-        for task in tasks:
-            check_interrupts()
-            first = task.first_output
-            if journal.has_frames(range(first, first + len(task.shots))):
-                continue
-            before = time.monotonic()
-            predictions = predict(task, upscaler)
-            summary.model_seconds += time.monotonic() - before
-            for index, shot in enumerate(task.shots, first):
-                background.put((index, shot, predictions))
-            del predictions
-    writer.finish()
-
-
 def _check_complete(plan: Plan, journal: Journal) -> None:
     """Raises `VideoError` unless all frames of the plan are in finished segments."""
     if plan.frames == 0:
@@ -296,15 +253,13 @@ def _check_complete(plan: Plan, journal: Journal) -> None:
 def _finish(
     job: Job,
     journal: Journal,
-    plan: Plan,
-    time_base: Fraction,
-    suffix: str,
+    production: Production,
     beside: Beside | None,
     reporter: _Noting,
 ) -> None:
     """Joins the segments and puts the result in its place."""
-    info = job.clip.info
-    made = journal.folder / f"assembled{suffix}"
+    info, plan, time_base = job.clip.info, production.plan, production.time_base
+    made = journal.folder / f"assembled{journal.suffix}"
     end = plan.tick(plan.result_end, time_base)
     if job.codec is None:
         assemble_images(journal.pieces(), time_base, end, made)
@@ -315,20 +270,3 @@ def _finish(
             beside = replace(beside, begin=plan.begin, end=stop)
         join(journal.pieces(), time_base, end, made, beside, reporter.note)
     put_in_place(made, job.output, job.options.force, journal.folder / "replaced")
-
-
-def _choose_tile(
-    runner: Runner, info: VideoInfo, options: UpscaleOptions, journal: Journal
-) -> None:
-    """Chooses the tile that is used for all of the job, continued runs included."""
-    height, width = info.height, info.width
-    if "tile" in journal.facts:
-        return
-    try:
-        if isinstance(runner, CrewRunner):
-            tile = runner.choose_tile(options.tile)
-        else:
-            tile = settle_tile(runner, height, width, options.tile)
-        journal.remember(tile=tile)
-    except ValueError as error:
-        raise VideoError(str(error)) from error

@@ -17,7 +17,7 @@ import pytest
 
 from keras_megan.cli.commands import COMMANDS
 from keras_megan.cli.main import build_parser, main
-from keras_megan.video.io import codecs
+from keras_megan.video.io.writing import codecs
 from tests.video.clips import picture, read_images, read_times, write_clip
 
 pytestmark = pytest.mark.slow

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 import keras_megan
-from keras_megan.video.io.codecs import CODECS
-from keras_megan.video.io.encoders import HARDWARE, tune
-from keras_megan.video.io.read import open_clip
+from keras_megan.video.io.reading.read import open_clip
+from keras_megan.video.io.writing.codecs import CODECS
+from keras_megan.video.io.writing.encoders import HARDWARE, tune
+from tests.networks import plain_network
 from tests.video.clips import PlainRunner, picture, read_times, write_clip
-from tests.video.test_rate import BlendRunner
-from tests.video.test_runner import small_model
+from tests.video.request.test_rate import BlendRunner
 
 ROOT = Path(__file__).parents[2]
 
@@ -133,7 +133,9 @@ def without_gpu(source, folder):
     import keras
 
     with keras.device("cpu:0"):
-        made = keras_megan.upscale(source, folder / "cpu.mp4", model=small_model())
+        made = keras_megan.upscale(
+            source, folder / "cpu.mp4", model=plain_network(3, 2)
+        )
     return "yes" if made.frames_out == 9 else "-"
 
 

@@ -14,7 +14,7 @@ from keras_megan.cli.main import main
 from keras_megan.cli.upscale import add_options
 from keras_megan.video.compare import enlarge
 from keras_megan.video.errors import VideoError
-from keras_megan.video.io.read import open_clip
+from keras_megan.video.io.reading.read import open_clip
 from keras_megan.video.request.inputs import find_inputs, place_results
 from tests.video.clips import PlainRunner, picture, read_images, write_clip
 
@@ -173,8 +173,8 @@ def test_wishes_that_cannot_be_fulfilled_are_one_line(
 
 
 def test_hardware_that_is_not_there_is_said_and_done_without(folder, model, capsys):
-    from keras_megan.video.io.codecs import CODECS
-    from keras_megan.video.io.encoders import tune
+    from keras_megan.video.io.writing.codecs import CODECS
+    from keras_megan.video.io.writing.encoders import tune
 
     codec, notes = tune(CODECS["ffv1"], "nvenc")  # no hardware writes it
     assert codec is CODECS["ffv1"] and "encoded by ffv1 instead" in notes[0]

@@ -56,6 +56,7 @@ with silent():
     assert run(code).strip() == "['av', 'cv2', 'numpy']"
 
 
+@pytest.mark.slow
 def test_layers_are_registered_in_whichever_order_the_imports_stand():
     code = """
 import sys

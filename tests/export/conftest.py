@@ -4,11 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from export.verify.runtime import find_vulkan_driver
-from keras_megan import MEGAN
+from tests.networks import TINY, tiny_megan
 
 ROOT = Path(__file__).parents[2]
 HEIGHT, WIDTH = 16, 24
@@ -28,28 +27,8 @@ def run_export(*arguments, timeout=300):
 @pytest.fixture(scope="session")
 def network():
     """A MEGAN of few channels whose every weight does something."""
-    rng = np.random.default_rng(1)
-    model = MEGAN(
-        filters=8,
-        extraction_blocks=1,
-        alignment="window",
-        alignment_options={
-            "levels": 3,
-            "reach": 4,
-            "motion_filters": 8,
-            "matching_filters": 4,
-        },
-        descriptor_size=4,
-        fusion_blocks=1,
-        reconstruction_blocks=1,
-        tail="light",
-        tail_filters=4,
-        name="tiny",
-    )
-    for weight in model.trainable_weights:
-        fan_in = max(1, int(np.prod(weight.shape[:-1])))
-        weight.assign(rng.normal(size=weight.shape) * 0.25 / np.sqrt(fan_in))
-    return model
+    options = {**TINY["alignment_options"], "levels": 3, "reach": 4}
+    return tiny_megan(alignment_options=options)
 
 
 @pytest.fixture(scope="session")

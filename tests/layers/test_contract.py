@@ -12,6 +12,12 @@ from keras_megan import layers
 CLIPS, FRAMES, SIDE = 2, 3, 8
 #: Layers whose output is a picture, in float32 whatever they compute in.
 PICTURES = ("StillNetwork", "LargeInterpolation")
+#: Layers of which each case takes seconds.
+COMPOSITES = {
+    *("FrameInterpolation", "LargeInterpolation", "MemoryGraphAggregation"),
+    *("MotionField", "NeighbourFusion", "NeighbourMotion", "PyramidAlignment"),
+    "StillNetwork",
+}
 
 
 def _shape(channels, frames=FRAMES, clips=CLIPS, side=SIDE):
@@ -211,7 +217,14 @@ def _randomise(layer, rng):
             weight.assign(rng.normal(size=weight.shape, scale=0.1))
 
 
-@pytest.fixture(params=CASES, ids=str)
+def _params():
+    """The names of the cases; layers made of many others take long."""
+    for name in CASES:
+        slow = name.split("-")[0] in COMPOSITES
+        yield pytest.param(name, marks=pytest.mark.slow if slow else ())
+
+
+@pytest.fixture(params=_params(), ids=str)
 def case(request):
     return CASES[request.param]
 

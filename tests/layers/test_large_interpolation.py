@@ -172,6 +172,7 @@ def test_given_frames_are_enlarged_by_themselves(rng):
     np.testing.assert_array_equal(given, changed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trunk", [{}, {"memory": "bank", "descriptor_size": 4}])
 def test_at_times_one_half_is_the_model_and_given_frames_never_change(rng, trunk):
     model = _trained(_model(**trunk), rng)
@@ -201,6 +202,7 @@ def test_stills_need_the_window_and_known_options():
         _model(alignment_options={"offset_groups": 2})
 
 
+@pytest.mark.slow
 def test_it_saves_loads_and_grows_exactly(rng, tmp_path):
     model = _trained(_model(), rng)
     frames = rng.uniform(size=(1, 3, 8, 12, 3)).astype("float32")

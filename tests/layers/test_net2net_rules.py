@@ -7,21 +7,12 @@ import pytest
 from keras_megan import MEGAN, layers, net2net
 from keras_megan.net2net.counting import macs
 from keras_megan.net2net.tracing.graph import trace
+from tests.networks import SMALL_VARIANTS
 
 pytestmark = pytest.mark.slow
 
 VARIANTS = {
-    "deformable": {"alignment": "deformable", "alignment_options": {"levels": 2}},
-    "window": {
-        "alignment": "window",
-        "alignment_options": {"levels": 3, "reach": 3},
-        "tail": "light",
-    },
-    "recurrent": {
-        "alignment": "window",
-        "alignment_options": {"levels": 2, "reach": 2},
-        "memory": "recurrent",
-    },
+    **{name: SMALL_VARIANTS[name] for name in ("deformable", "window", "recurrent")},
     "stills": {
         "alignment": "window",
         "alignment_options": {"levels": 2, "reach": 2},

@@ -92,6 +92,7 @@ def test_raw_products():
     assert net2net.count_macs(keras.Model(entry, z)) == 2 * 16 * 5
 
 
+@pytest.mark.slow
 def test_published_counts():
     # keras.io and the papers: VGG16 15.5 GMAC / 138.36 M, MobileNet 0.57 / 4.25 M.
     for build, gmac, parameters in (

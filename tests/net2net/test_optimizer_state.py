@@ -14,8 +14,8 @@ from keras_megan.net2net.optimizer_state import (
     OptimizerTransferError,
     gradient_power,
 )
-from keras_megan.net2net.pruning.data import Data
-from keras_megan.net2net.pruning.gradients import gradients_per_batch
+from keras_megan.net2net.pruning.importances.data import Data
+from keras_megan.net2net.pruning.importances.gradients import gradients_per_batch
 from tests.net2net.helpers import random_inputs, randomize, run
 from tests.net2net.motifs import MOTIFS
 

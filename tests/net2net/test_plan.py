@@ -100,6 +100,7 @@ def test_weights_of_copies_with_random_shares_differ_after_one_step(model):
     assert np.max(np.abs(kernel[..., :4] - kernel[..., 4:])) > 1e-4
 
 
+@pytest.mark.slow
 def test_adam_keeps_copies_alike_unless_they_begin_noisy_and_without_a_say():
     x = entry = keras.Input((6, 6, 3))
     x = layers.Conv2D(4, 3, padding="same", name="first")(x)

@@ -7,8 +7,16 @@ import pytest
 
 from tests.net2net import promises
 
-IMAGE_MODELS = range(0, 16, 2)
-SEQUENCE_MODELS = range(1, 17, 2)
+
+def numbers(first):
+    """Every second number; all but the first two models are for `make test` alone."""
+    return [
+        number if number < 4 else pytest.param(number, marks=pytest.mark.slow)
+        for number in range(first, 16 + first, 2)
+    ]
+
+
+IMAGE_MODELS, SEQUENCE_MODELS = numbers(0), numbers(1)
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not support masking:UserWarning")
 

@@ -16,17 +16,13 @@ ROOT = Path(__file__).parents[2]
 TINY_RECIPE = """
 import dataclasses
 from keras_megan.megan import MEGAN
+from tests.networks import TINY
 from training.data.sampling import SamplingSettings
 from training.stages.recipe import Recipe, Stage
 from training.tasks.video import VideoTask
 
 def build():
-    return MEGAN(
-        filters=8, extraction_blocks=1, alignment="window",
-        alignment_options={"levels": 2, "reach": 2, "motion_filters": 8,
-                           "matching_filters": 4},
-        descriptor_size=4, fusion_blocks=1, reconstruction_blocks=1, tail="light",
-        tail_filters=4, name="tiny")
+    return MEGAN(**TINY)
 
 RECIPE = Recipe(
     name="tiny",
@@ -77,6 +73,18 @@ def write_frames(folder, frames):
     for index, frame in enumerate(frames):
         cv2.imwrite(str(folder / f"{index:03d}.png"), frame[..., ::-1])
     return folder
+
+
+def write_pack(path, splits):
+    """Writes labelled images: a dict from "train" and "val" to (images, labels)."""
+    arrays = {}
+    for split, (images, labels) in splits.items():
+        files = [cv2.imencode(".png", p.astype(np.uint8))[1].ravel() for p in images]
+        arrays[f"{split}_jpeg"] = np.concatenate(files)
+        arrays[f"{split}_offsets"] = np.cumsum([0] + [len(file) for file in files])
+        arrays[f"{split}_labels"] = labels
+    np.savez(path, **arrays)
+    return path
 
 
 @pytest.fixture(scope="session")

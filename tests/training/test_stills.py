@@ -228,6 +228,7 @@ def test_muon_steps_are_equally_long_in_every_direction(rng):
     assert 0.6e-2 < values.min() and values.max() < 1.3e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", [StillTask(crop=32), BetweenTask(crop=32)])
 def test_the_cost_of_a_sample_is_counted(task):
     network = task.with_auxiliary(_network())

@@ -89,6 +89,19 @@ class PlainRunner:
         return every.repeat(self.scale, axis=1).repeat(self.scale, axis=2)
 
 
+class Interrupted(PlainRunner):
+    """Dies at a given call."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.at = at
+
+    def __call__(self, frames):
+        if self.calls == self.at:
+            raise KeyboardInterrupt
+        return super().__call__(frames)
+
+
 def read_times(path: Path):
     """(times, durations' end) of a file's frames in display order, by PyAV alone."""
     with av.open(str(path)) as container:

@@ -9,20 +9,7 @@ from keras_megan.video import upscale as job_module
 from keras_megan.video.errors import VideoError
 from keras_megan.video.jobs.journal import open_journal, work_folder
 from keras_megan.video.upscale import UpscaleOptions, upscale
-from tests.video.clips import PlainRunner, picture, read_images, write_clip
-
-
-class Interrupted(PlainRunner):
-    """Dies at a given call."""
-
-    def __init__(self, at):
-        super().__init__()
-        self.at = at
-
-    def __call__(self, frames):
-        if self.calls == self.at:
-            raise KeyboardInterrupt
-        return super().__call__(frames)
+from tests.video.clips import Interrupted, PlainRunner, picture, read_images, write_clip
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 
 from keras_megan.video.compare import Box, compare, most_detailed_box
 from keras_megan.video.errors import VideoError
-from keras_megan.video.jobs.pipeline import BackgroundWriter, prefetched
+from keras_megan.video.jobs.threads import BackgroundWriter, prefetched
 from keras_megan.video.scene_cuts import SceneCutDetector
 from keras_megan.video.tiles import (
     TiledRunner,

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from keras_megan.video.errors import VideoError
-from keras_megan.video.io import segments
-from keras_megan.video.io.read import open_clip
+from keras_megan.video.io.reading.read import open_clip
+from keras_megan.video.io.writing import segments
 from keras_megan.video.upscale import UpscaleOptions, upscale
 from tests.video.clips import (
+    Interrupted,
     PlainRunner,
     picture,
     read_images,
@@ -275,19 +276,6 @@ def test_a_full_disk_ends_the_job_with_one_line_and_no_deadlock(tmp_path, monkey
 
 
 # === Continuing ===
-
-
-class Interrupted(PlainRunner):
-    """Dies at a given call."""
-
-    def __init__(self, at):
-        super().__init__()
-        self.at = at
-
-    def __call__(self, frames):
-        if self.calls == self.at:
-            raise KeyboardInterrupt
-        return super().__call__(frames)
 
 
 @pytest.fixture

@@ -66,8 +66,8 @@ class Attacker:
 
     Args:
         objective: (images, labels) -> (B,), differentiable in the images.
-        batch_size: Images at once; the last batch is filled up, so that the graph is
-            made for one size.
+        batch_size: Images in a batch; the last batch is padded, so that one graph
+            serves for all.
     """
 
     def __init__(self, objective: Objective, batch_size: int = 250):

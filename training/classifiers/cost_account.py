@@ -206,7 +206,7 @@ def choose_baseline(ways: dict[str, Way], name: str | None = None) -> Way:
         name: Name of a recipe; None: the only one with a single stage.
 
     Raises:
-        TrainingError: If it cannot be told.
+        TrainingError: If there is no such recipe, or not exactly one candidate.
     """
     single = [way for way in ways if len(ways[way].runs[0].stages) == 1]
     name = name or (single[0] if len(single) == 1 else None)

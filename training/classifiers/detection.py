@@ -60,7 +60,7 @@ def measure_detection(
     settings: DetectionSettings | None = None,
     report=lambda text: None,
 ) -> list[dict]:
-    """Attacks the last network and tells what each detector sees.
+    """Attacks the last network and measures what each detector notices.
 
     Args:
         detectors: Name -> networks, all with the same last one.

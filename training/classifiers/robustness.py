@@ -165,8 +165,8 @@ def measure_robustness(
         data: What `training.data.images.sources` reads.
         settings: What to measure.
         scratch: The network to compare the last one with.
-        independent: Networks that were trained apart.
-        report: Called with a line now and then.
+        independent: Networks that were trained separately.
+        report: Called with lines on the progress.
 
     Raises:
         TrainingError: If networks and images do not fit together.

@@ -23,7 +23,7 @@ def read_robustness(path: str | Path) -> dict:
     """Reads one file.
 
     Raises:
-        TrainingError: If it is none of `training.classifiers.robustness`.
+        TrainingError: If `training.classifiers.robustness` did not write it.
     """
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -147,7 +147,7 @@ def _detection_rows(means):
 
 
 def verdicts(documents: Sequence[Mapping]) -> list[str]:
-    """In words: is the grown network hardier, does the committee see more?"""
+    """Says whether the grown network is more robust and the committee better."""
     lines, noise = [], mean_noise(documents)
     drops = [
         noise.get((name, "gaussian", VERDICT_SIGMA)) for name in ("final", "scratch")

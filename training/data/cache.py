@@ -1,13 +1,13 @@
 """All clips decoded once, in one memory-mapped file.
 
-Decoding a frame costs more than a training crop is worth: 128x128 pixels of it are
-used. So the shards are decoded once into ``cache/clips.u8`` beside them, raw uint8, and
-a sample is then a copy of 7 small rectangles out of the page cache. The file takes
-three bytes per pixel (5,500 frames of 640x360: 3.8 GB).
+Decoding a whole frame for a training crop of 128x128 pixels would be wasteful. So the
+shards are decoded once into ``cache/clips.u8`` beside them, raw uint8, and a sample is
+then a copy of 7 small rectangles out of the page cache. The file takes three bytes per
+pixel (5,500 frames of 640x360: 3.8 GB).
 
 ``cache/index.npz`` knows each clip's place, size and group, and its detail: the mean
-gradient plus the mean change over time in each square of 16x16 pixels, from which the
-sampler tells rewarding crops from empty sky.
+gradient plus the mean change over time in each square of 16x16 pixels, by which the
+sampler prefers rewarding crops to empty sky.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ class CachedClip:
     Attributes:
         frames: uint8 RGB (L, H, W, 3), memory-mapped.
         detail: float32 (H // 16, W // 16), higher where there is more to learn.
-        group: What subsets are balanced by.
+        group: The group by which subsets are balanced.
     """
 
     frames: np.ndarray

@@ -13,7 +13,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from keras_megan.video.io.read import CONVERSION
+from keras_megan.video.io.reading.read import CONVERSION
 from training.errors import TrainingError
 
 #: A rate for encoders that ask for one; quality does not depend on it.

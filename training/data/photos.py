@@ -5,7 +5,7 @@
     Photos(shards)                 the same as arrays, uint8 (H, W, 3)
 
 Smaller copies of a sharp photograph are sharp too, and show larger things at a small
-scale. They are averaged over areas, which aliases little and rings not at all.
+scale. They are averaged over areas, which causes little aliasing and no ringing.
 """
 
 import json

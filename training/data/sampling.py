@@ -46,10 +46,10 @@ class SamplingSettings:
         num_inputs: T, the frames given to the network; a sample spans 2T-1.
         strides: (temporal stride, weight) pairs; strides for which a clip is too short
             are left out.
-        candidates: k, random crops of which the one with most detail is taken; 1: plain
-            uniform crops.
+        candidates: k, the number of random crops among which the one with the most
+            detail is taken; 1: plain uniform crops.
         candidate_share: Share of samples that get k candidates, the rest get one.
-        most_per_group: Clips used of one source at most, lest a long film be most of
+        most_per_group: Most clips used of one source, so that a long film does not fill
             what is learned; None: all.
         pan: Most pixels per frame that a crop moves along each axis, as far as the
             frame allows. Footage from a tripod knows no large motion of everything;

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from keras_megan.imaging.find import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from keras_megan.video.errors import reading
-from keras_megan.video.io.image_folder import natural_key
+from keras_megan.video.io.reading.image_folder import natural_key
 from training.errors import TrainingError
 
 

@@ -3,8 +3,8 @@
 The network must guess how the missing frame moves without seeing it. In training that
 frame is there, so dense inverse search finds the motion from it into both neighbours,
 and the network learns to find the same. Moving pixels until they match teaches small
-motion well; where neighbours are many pixels apart, a blur of both is a local optimum
-that only such a teacher leads out of.
+motion well; where neighbours are many pixels apart, a blur of both is a local optimum,
+which training leaves only with such a teacher.
 
     high, uint8 (2T-1, H, W, 3)
         -> grey, half the size

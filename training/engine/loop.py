@@ -103,7 +103,7 @@ def run_stage(
     Args:
         run: What to do and where.
         state: Network and optimizer as the stage begins; changed in place.
-        stop: Looked at after every step.
+        stop: Checked after every step.
         console: The terminal of the chief, None elsewhere.
 
     Raises:

@@ -16,7 +16,7 @@ from training.errors import TrainingError, saving
 
 
 def save_model(model: keras.Model, path: Path) -> None:
-    """Saves a network aside, then renames: readers never meet half of it.
+    """Saves a network aside, then renames it: readers never find half a file.
 
     Raises:
         TrainingError: If it cannot be written.

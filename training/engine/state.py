@@ -1,13 +1,13 @@
 """Everything that training changes, and how it is saved.
 
 `TrainState` holds the network, the optimizer, the averaged weights (EMA) and the number
-of steps done. Nothing else is needed to go on exactly: samples depend on the step
+of steps done. Nothing else is needed to continue exactly: samples depend on the step
 alone.
 
 Checkpoints are ``step-0000100.index`` and ``.data-...``, made by
 `tf.train.CheckpointManager`. Loading tries them from the newest to the oldest: one that
-was cut off half-way, by a full disk or a lost machine, is passed over with a line, and
-training goes on from the one before.
+was cut off half-way, by a full disk or a lost machine, is skipped with a line, and
+training continues from the one before.
 """
 
 import math

@@ -4,10 +4,10 @@ Loss and gradients are sums over a replica's samples divided by the *global* bat
 that adding up the replicas' gradients gives the gradient of the mean, however many
 replicas there are. Keras's own optimizers clip each replica's gradients before that
 sum, which is not the same; so the sum is made here first, clipped by its global norm,
-and divided by the number of replicas because the optimizer will sum once more.
+and divided by the number of replicas because the optimizer will sum again.
 
 With each step goes one number from every worker, the request to stop. It is summed like
-the losses, so that all workers hear of one's SIGTERM in the same step.
+the losses, so that all workers learn of a SIGTERM to one of them in the same step.
 """
 
 from collections.abc import Callable

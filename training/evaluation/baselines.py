@@ -121,10 +121,10 @@ def warp(
 def midpoint_flow(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
     """Motion from the first frame to the second, as seen from half-way between.
 
-    A flow field tells where each pixel of its own frame goes. Using it unchanged at the
-    midpoint looks it up in the wrong place, which blurs moving edges. So every pixel
-    carries its flow half its way, and what arrives from both frames is averaged.
-    Where nothing arrives (uncovered regions), both fields at the same place stand in.
+    A flow field says where each pixel of its own frame goes. At the midpoint it would
+    be looked up in the wrong place, which blurs moving edges. So every pixel carries
+    its flow half-way, and the flows that arrive from both frames are averaged. Where
+    nothing arrives (uncovered regions), both fields at the same place stand in.
 
     Args:
         forward: float32 (H, W, 2), x and y in pixels, from the first to the second.

@@ -16,8 +16,9 @@ import numpy as np
 from keras_megan.imaging.find import ClipSource
 from keras_megan.imaging.resize import area_downscale, imresize
 from keras_megan.video.errors import VideoError
-from keras_megan.video.io.read import open_clip
+from keras_megan.video.io.reading.read import open_clip
 from training.data.codecs import through_codec
+from training.evaluation.baselines import SCALE
 
 #: Compressed video from this many lines up is halved by ``downscale="auto"``.
 AUTO_DOWNSCALE_LINES = 480
@@ -83,18 +84,16 @@ def load_clip(
     downscale: str = "1",
     min_frames: int = 7,
     min_side: int = 64,
-    scale: int = 4,
 ) -> Clip:
     """Reads a clip as ground truth.
 
     Args:
         source: From ``find_clips``.
-        max_frames: Only so many from the beginning; None: all. The whole clip is held
-            in memory, three bytes per pixel.
+        max_frames: Number of frames to take from the beginning; None: all. They are
+            held in memory, three bytes per pixel.
         downscale: See ``downscale_factor``.
-        min_frames: What one window of the evaluation needs.
-        min_side: What remains after shrinking must have at least so many pixels.
-        scale: Sides are cropped (bottom, right) to a multiple of this.
+        min_frames: Number of frames that one window of the evaluation needs.
+        min_side: Smallest side, in pixels, that must remain after shrinking.
 
     Raises:
         VideoError: If the clip is unreadable, too short or too small, or its frames
@@ -110,7 +109,7 @@ def load_clip(
     truth = np.stack(frames)
     factor = downscale_factor(source, min(truth.shape[1:3]), downscale)
     truth = area_downscale(truth, factor)
-    height, width = (side // scale * scale for side in truth.shape[1:3])
+    height, width = (side // SCALE * SCALE for side in truth.shape[1:3])
     if min(height, width) < min_side:
         raise VideoError(
             f"Clip '{source.name}' has frames of {truth.shape[2]}x{truth.shape[1]} "

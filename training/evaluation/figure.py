@@ -14,7 +14,7 @@ import numpy as np
 from keras_megan.metrics import luma, luma_psnr
 from training.evaluation.baselines import SCALE
 from training.evaluation.clips import Clip
-from training.evaluation.windows import EvaluationWindow, evaluation_windows
+from training.evaluation.scored_windows import EvaluationWindow, evaluation_windows
 
 CROP = 96  # pixels of ground truth
 ZOOM = 2

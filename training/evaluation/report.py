@@ -1,4 +1,4 @@
-"""Tells the results: a table for the terminal, ``results.json`` for programs.
+"""Reports the results: a table for the terminal, ``results.json`` for programs.
 
 The JSON holds the settings, every frame's scores and the means, so that another table
 can be made from it without running anything again.

@@ -18,7 +18,7 @@ from keras_megan.metrics import PSNR_CAP, luma_psnr_ssim
 from training.errors import TrainingError
 from training.evaluation.baselines import SCALE, Method
 from training.evaluation.clips import Clip
-from training.evaluation.windows import EvaluationWindow, evaluation_windows
+from training.evaluation.scored_windows import EvaluationWindow, evaluation_windows
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class FrameScore:
     sharpness: float = 0.0
 
 
-#: What a table tells apart: name -> which frames.
+#: Groups of frames with a column each: name -> which frames.
 FRAME_GROUPS: dict[str, Callable[[FrameScore], bool]] = {
     "all": lambda score: True,
     "given": lambda score: score.given,

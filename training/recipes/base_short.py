@@ -3,8 +3,8 @@
     python -m training.train --recipe training/recipes/base_short.py --data SHARDS \
         --validation CLIPS --out RUN
 
-Network and loss of base_vimeo.py on 420 batches of 8 crops of 64x64. The result is no
-network to use: nearly all of its way is ahead. Its curve: docs/training.md.
+Network and loss of base_vimeo.py on 420 batches of 8 crops of 64x64. The result is not
+fit for use: nearly all of the training is still ahead. Its curve: docs/training.md.
 """
 
 import dataclasses

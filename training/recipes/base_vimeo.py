@@ -5,8 +5,8 @@
     python -m training.train --recipe training/recipes/base_vimeo.py --data SHARDS \
         --validation vid4 --out runs/base --mixed_precision
 
-Crops of 128x128, all 64,612 septuplets, 600,000 steps of 24. That it learns is shown
-in minutes by base_short.py. Cost in GPU hours: docs/training.md.
+Crops of 128x128, all 64,612 septuplets, 600,000 steps of 24. base_short.py shows in
+minutes that it learns. Cost in GPU hours: docs/training.md.
 
 Source: the schedule of Xiang et al., Zooming Slow-Mo, CVPR 2020, with one cosine in
 place of four restarts.

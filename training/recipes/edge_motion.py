@@ -8,19 +8,13 @@
         --data SHARDS --validation VALIDATION --out runs/edge_motion
 
 Large frames are never computed, so a step costs a tenth of one through the whole
-network. The same field moves neighbours to new frames and to each other, which
-edge_neighbours.py goes on with.
+network. The same field moves neighbours to new frames and to each other; training
+continues with edge_neighbours.py.
 """
 
-from keras_megan.megan import MEGAN
+from training.recipes.finetune import build
 from training.stages.recipe import Recipe, Stage
 from training.tasks.between import BetweenTask
-
-
-def build():
-    """The network of the preset, with its weights."""
-    return MEGAN.from_preset("megan_edge")
-
 
 RECIPE = Recipe(
     name="edge_motion",

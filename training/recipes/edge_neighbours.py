@@ -6,20 +6,14 @@
         --model runs/edge_motion/stage_0_motion/best.keras \
         --data SHARDS --validation VALIDATION --out runs/edge_neighbours
 
-The still network goes on learning together with the fusions of neighbours in it; the
-motion field stays as edge_motion.py left it.
+The still network continues to learn, together with the fusions of neighbours in it;
+the motion field stays as edge_motion.py left it.
 """
 
-from keras_megan.megan import MEGAN
 from training.data.sampling import SamplingSettings
+from training.recipes.finetune import build
 from training.stages.recipe import Recipe, Stage
 from training.tasks.video import VideoTask
-
-
-def build():
-    """The network of the preset, with its weights."""
-    return MEGAN.from_preset("megan_edge")
-
 
 RECIPE = Recipe(
     name="edge_neighbours",

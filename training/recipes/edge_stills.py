@@ -6,9 +6,9 @@
     python -m training.train --recipe training/recipes/edge_stills.py \
         --data SHARDS --validation VALIDATION --out runs/edge_stills
 
-The rest of the network is untouched and goes on with edge_motion.py. A network with
-the motion field of an earlier megan_edge makes good new frames at once: give it with
-``--model``.
+The rest of the network is untouched; training continues with edge_motion.py. A network
+that has the motion field of an earlier megan_edge makes good new frames at once: give
+it with ``--model``.
 """
 
 from keras_megan.megan import MEGAN

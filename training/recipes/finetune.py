@@ -1,4 +1,4 @@
-"""Trains a network further: after pruning, or on footage of one's own.
+"""Trains a network further: after pruning, or on your own footage.
 
     python -m training.train --recipe training/recipes/finetune.py --model FILE ...
 

@@ -3,15 +3,15 @@
     warm       the trained megan_mobile, a few steps at a low rate: the reference
     sparse     the smaller half of the weights to zero early on, the rest trained
 
-The pattern that sparse tensor cores compute at twice the rate; elsewhere it halves what
-has to be stored of the weights. Shapes stay as they are, so the result is a
-megan_mobile like any other. The first and the last convolution, next to the pixels,
-stay dense.
-``stages.json`` tells the scores before and after. Needs the trained weights of the
+Sparse tensor cores compute this pattern at twice the rate; elsewhere it halves the
+storage of the weights. Shapes stay as they are, so the result is a megan_mobile like
+any other. The first and the last convolution, next to the pixels, stay dense.
+``stages.json`` holds the scores before and after. Needs the trained weights of the
 preset megan_mobile.
 """
 
-from training.recipes.finetune import TASK, build
+from training.recipes.finetune import TASK
+from training.recipes.nano import build
 from training.stages.recipe import Recipe, Stage
 from training.stages.sparsity import Sparsity
 

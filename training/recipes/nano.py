@@ -7,7 +7,7 @@
 GMAC: multiply-adds for 4 -> 7 frames at 112x64. Channels are kept in multiples of 8 or
 4, which is what mobile GPUs compute in; 32 features because convolutions on CPUs with
 AVX-512 compute 32 output channels at a time, and 40 cost them as much as 64.
-``stages.json`` tells what each step cost: the first score of a stage is the reference
+``stages.json`` shows what each step cost: the first score of a stage is the reference
 minus what pruning took away, the last what training gave back. Needs the trained
 weights of the preset megan_mobile.
 """

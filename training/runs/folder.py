@@ -39,7 +39,7 @@ def begin_run(recipe: Recipe, out: Path) -> None:
         if differing:
             raise TrainingError(
                 f"'{out}' holds a run of another recipe: {'; '.join(differing[:3])}. "
-                "Use the same settings to go on, or another --out."
+                "Use the same settings to continue, or another --out."
             )
         return
     with saving(out):

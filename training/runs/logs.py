@@ -27,7 +27,7 @@ class CsvTable:
 
     Args:
         path: The file; its rows after ``step`` are cut off.
-        step: Where the run goes on.
+        step: The step from which the run continues.
     """
 
     def __init__(self, path: Path, step: int):

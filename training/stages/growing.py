@@ -4,7 +4,7 @@
     stage i   the kept network of stage i-1, grown exactly or pruned (net2net)
 
 Where the stage asks for it, the optimizer's state follows the network through every
-change, so that training goes on without a jump.
+change, so that training continues without a jump.
 """
 
 from collections.abc import Callable

@@ -163,7 +163,7 @@ class Recipe:
         return dataclasses.replace(self, stages=stages)
 
 
-#: Settings that do not change what is learned and may differ when a run goes on.
+#: Settings that do not change what is learned and may differ when a run continues.
 HARMLESS = ("log_every", "validate_every", "save_every", "keep", "expected", "xla")
 
 

@@ -40,7 +40,7 @@ from training.errors import TrainingError
 
 @dataclass(frozen=True)
 class Pattern:
-    """Where zeros may stand.
+    """Where zeros may be.
 
     Attributes:
         layers: Classes whose kernels it is for.
@@ -119,7 +119,7 @@ class Sparsity:
 
 
 def find_kernels(model: keras.Model, sparsity: Sparsity) -> list[keras.Variable]:
-    """The kernels that a sparsity is about, in the order of the model's layers.
+    """The kernels that a `Sparsity` applies to, in the order of the model's layers.
 
     Raises:
         TrainingError: If there are none, or a name in ``leave`` fits no layer.
@@ -207,7 +207,7 @@ class Masks:
             step: int64 scalar, the steps done, this one included.
         """
         # The core chooses group patterns in its step 1 and never again; here they take
-        # turns like any other, each of which it is told to be step 1.
+        # turns like any other, and is told each time that this is step 1.
         turn = tf.cast(self._schedule(step)[0], tf.int64)
         values = [kernel.value for kernel in self.kernels]
         pruning = self._core.pruning.Pruning(

@@ -4,9 +4,9 @@
     soft = mean over teachers of softmax(t / T)
     loss = (1 - share) * loss(z, y) + share * T^2 * cross-entropy(soft, softmax(z / T))
 
-A pruned network has too little room to find again by itself what the whole one knew.
-Told how likely every class is, not only which is right, it comes back to the whole
-network's accuracy. Several teachers are a committee. They see the same augmented
+A pruned network is too small to learn again by itself what the whole one knew. Told how
+likely every class is, and not only which is right, it regains the whole network's
+accuracy. Several teachers are a committee. They see the same augmented
 samples and do not learn; each costs one forward pass per sample.
 
 Source: Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, 2015
@@ -48,7 +48,7 @@ class Teaching:
 
 
 class TaughtTask:
-    """A task with classes whose loss listens to teachers.
+    """A task with classes whose loss also follows teachers.
 
     Args:
         task: Computes the labels' loss; its network returns logits (B, classes).

@@ -42,7 +42,7 @@ from training.tasks.video import (
     per_sample,
 )
 
-#: The layers that are trained, besides those whose names begin with "extract".
+#: The layers that are trained, in addition to those whose names begin with "extract".
 LAYERS = ("motion", "between")
 
 
@@ -139,7 +139,7 @@ class BetweenTask:
         return (*triple, neighbour_flow(*high[:2])) if self.flow_weight > 0 else triple
 
     def inputs(self, sample: Callable, count: int = 32) -> np.ndarray:
-        """float32 (count, 2, h, w, 3): the given frames of so many samples."""
+        """The given frames of ``count`` samples, float32 (count, 2, h, w, 3)."""
         low = np.stack([sample(number)[0][:2] for number in range(count)])
         return low.astype(np.float32) / np.float32(255.0)
 

@@ -143,7 +143,7 @@ class ImageValidator:
         classes, needed = model.output_shape[-1], int(self.data["labels"].max()) + 1
         if needed > classes:
             raise TrainingError(
-                f"The images have {needed} classes, the network tells {classes} apart; "
+                f"The images have {needed} classes, but the network has {classes}; "
                 "give the recipe's network as many."
             )
         right, entropy = 0.0, 0.0

@@ -29,7 +29,7 @@ from training.tasks.video import ClipValidator, VideoTask, per_sample
 STILL = "still"
 #: Brings the squared error's gradients to the size of Charbonnier's.
 SQUARED_WEIGHT = 20.0
-#: No image is drawn more often than one of so many pixels.
+#: Images of more pixels than this are not drawn more often.
 MOST_PIXELS = 600_000
 
 
@@ -39,7 +39,7 @@ class StillTask:
 
     Attributes:
         crop: Side of the high-resolution crop in pixels, a multiple of 4.
-        clip_step: Every so many frames of a clip are used as single images.
+        clip_step: Every how many frames of a clip one is used as a single image.
         squared_from: Share of a stage from which on errors are squared; 1: never.
         video: Settings of the whole network's scores.
     """

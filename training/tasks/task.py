@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 #: Sample number -> one sample: a tuple of arrays without a batch axis. A pure function
-#: of its number, so that a run can go on anywhere.
+#: of its number, so that a run can continue anywhere.
 Sampler = Callable[[int], tuple[Any, ...]]
 
 

@@ -26,8 +26,8 @@ import keras
 from keras import layers, ops
 
 from keras_megan.layers.composite import Composite
-from keras_megan.layers.frames import SelectFrames
-from keras_megan.layers.motion.motion_field import MotionField, SampleBothSides
+from keras_megan.layers.motion.motion_field import SampleBothSides
+from keras_megan.layers.motion.neighbour_motion import MotionEstimate, left_and_right
 from keras_megan.layers.motion.pyramid_alignment import FeaturePyramid, PyramidAlignment
 
 SLOPE = 0.1
@@ -96,8 +96,7 @@ class DeformableInterpolation(Composite):
         self.offset_groups = int(offset_groups)
         dtype = self.dtype_policy
         self.pyramid = FeaturePyramid(filters, levels, dtype=dtype, name="pyramid")
-        self.left = _left(num_frames, dtype)
-        self.right = _right(num_frames, dtype)
+        self.left, self.right = left_and_right(num_frames, dtype)
         self.align_left, self.align_right = (
             PyramidAlignment(filters, levels, offset_groups, dtype=dtype, name=name)
             for name in ("align_left", "align_right")
@@ -128,20 +127,17 @@ class DeformableInterpolation(Composite):
 
 
 @keras.saving.register_keras_serializable("keras_megan")
-class WindowInterpolation(Composite):
+class WindowInterpolation(MotionEstimate):
     """Both sides by a bounded motion field, blended by an occlusion mask.
 
     Call arguments and output: as `FrameInterpolation`.
 
     Args:
         filters: channels of the features.
-        num_frames: n, the given frames of a clip.
-        levels: number of pyramid levels.
-        reach: largest motion per frame, in low-resolution pixels.
+        num_frames, levels, reach, finest_filters: see `MotionEstimate`.
         motion_filters: width of the motion estimators; None: `filters`.
         matching_filters: channels in which the frames are compared at the coarser
             levels; None: half of `filters`.
-        finest_filters: the same at the finest level; None: `matching_filters`.
     """
 
     def __init__(
@@ -155,25 +151,18 @@ class WindowInterpolation(Composite):
         finest_filters=None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(
+            num_frames,
+            levels,
+            reach,
+            motion_filters or filters,
+            matching_filters or max(8, filters // 2),
+            finest_filters,
+            **kwargs,
+        )
         self.filters = int(filters)
-        self.num_frames = int(num_frames)
-        self.levels = int(levels)
-        self.reach = int(reach)
-        self.motion_filters = int(motion_filters or filters)
-        self.matching_filters = int(matching_filters or max(8, filters // 2))
-        self.finest_filters = int(finest_filters or self.matching_filters)
         dtype = self.dtype_policy
-        self.embed = layers.Conv2D(self.finest_filters, 1, dtype=dtype, name="embed")
-        self.activation = layers.LeakyReLU(SLOPE, dtype=dtype, name="activation")
-        self.pyramid = FeaturePyramid(
-            self.matching_filters, levels, convolutions=1, dtype=dtype, name="pyramid"
-        )
-        self.left = _left(num_frames, dtype)
-        self.right = _right(num_frames, dtype)
-        self.motion = MotionField(
-            self.motion_filters, levels, reach, dtype=dtype, name="motion"
-        )
+        self.motion = self.make_field("motion")
         self.concatenate = layers.Concatenate(dtype=dtype, name="concatenate")
         self.sample = SampleBothSides(reach, dtype=dtype, name="sample")
         self.blend = OcclusionBlend(dtype=dtype, name="blend")
@@ -181,25 +170,17 @@ class WindowInterpolation(Composite):
             filters, 3, padding="same", dtype=dtype, name="correct"
         )
 
-    def _estimate(self, features, left_image, right_image):
-        """Flow, mask and context of the frames between; see `MotionField`."""
-        pyramid = self.pyramid(self.activation(self.embed(features)))
-        return self.motion(
-            [self.left(level) for level in pyramid],
-            [self.right(level) for level in pyramid],
-            left_image,
-            right_image,
-        )
-
     def motion_alone(self, features, images):
         """Flow (B*(n-1), H, W, 4) and images between, without moving the features."""
         sides = self.left(images), self.right(images)
-        flow, mask, _ = self._estimate(features, *sides)
+        flow, mask, _ = self.estimate(self.motion, features, *sides)
         return flow, self.blend(*self.sample(*sides, flow), mask, flow)
 
     def call(self, features, images):
         left_image, right_image = self.left(images), self.right(images)
-        flow, mask, context = self._estimate(features, left_image, right_image)
+        flow, mask, context = self.estimate(
+            self.motion, features, left_image, right_image
+        )
         join = self.concatenate
         left, right = self.sample(
             join([self.left(features), left_image]),
@@ -212,28 +193,8 @@ class WindowInterpolation(Composite):
         )
         return between[..., : self.filters] + missed, between[..., self.filters :]
 
-    def build(self, features_shape, images_shape):
-        self.lay_out(features_shape, images_shape)
-
     def get_config(self):
-        return {
-            **super().get_config(),
-            "filters": self.filters,
-            "num_frames": self.num_frames,
-            "levels": self.levels,
-            "reach": self.reach,
-            "motion_filters": self.motion_filters,
-            "matching_filters": self.matching_filters,
-            "finest_filters": self.finest_filters,
-        }
-
-
-def _left(num_frames, dtype):
-    return SelectFrames(num_frames, 0, num_frames - 1, dtype=dtype, name="left")
-
-
-def _right(num_frames, dtype):
-    return SelectFrames(num_frames, 1, num_frames, dtype=dtype, name="right")
+        return {**super().get_config(), "filters": self.filters}
 
 
 ALIGNMENTS = {"deformable": DeformableInterpolation, "window": WindowInterpolation}

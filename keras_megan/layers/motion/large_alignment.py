@@ -101,7 +101,7 @@ class LargeAlignment(keras.layers.Layer):
         last = ops.cast(size - 1, "float32")
         place = ops.clip(place, 0.0, last)
         whole = ops.floor(place)
-        # Bounded once more: what is not a number turns into any whole number.
+        # Bounded again: NaN may turn into any whole number.
         index = ops.clip(ops.cast(whole, "int32"), 0, size - 1)
         # The padded axis begins two pixels earlier, the kernel one before the pixel.
         return place - whole, index + 1

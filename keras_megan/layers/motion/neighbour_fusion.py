@@ -2,7 +2,7 @@
 
 A given frame shows its scene on a grid of its own; its neighbours show nearly the same
 on grids that motion has shifted by parts of a pixel. So a few channels of both are
-moved to the frame before its own residual blocks go on:
+moved to the frame before its residual blocks continue:
 
     flow halfway -> displacements between the given frames     MotionToNeighbours
     features -> conv1x1 -> moved here from both sides -> conv3x3s -> + features

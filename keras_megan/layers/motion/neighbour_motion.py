@@ -15,16 +15,20 @@ from keras_megan.layers.motion.pyramid_alignment import FeaturePyramid
 SLOPE = 0.1
 
 
-@keras.saving.register_keras_serializable("keras_megan")
-class NeighbourMotion(Composite):
-    """Motion from the middle between neighbouring frames into both of them.
+def left_and_right(num_frames, dtype):
+    """Two layers that select, of n frames, the left and the right of each pair."""
+    return (
+        SelectFrames(num_frames, 0, num_frames - 1, dtype=dtype, name="left"),
+        SelectFrames(num_frames, 1, num_frames, dtype=dtype, name="right"),
+    )
 
-    Call arguments:
-        features: (B*n, H, W, C), H and W multiples of 2^(levels-1).
-        images: (B*n, H, W, 3).
 
-    Output: flow (B*(n-1), H, W, 4), mask (B*(n-1), H, W, 1) and context
-    (B*(n-1), H, W, motion_filters); see `MotionField`.
+class MotionEstimate(Composite):
+    """Base of the layers that estimate motion between neighbouring frames.
+
+    A subclass keeps the `MotionField` that `make_field` returns in an attribute of its
+    own and hands it to `estimate`: the attribute's name is part of the path under which
+    the weights are saved.
 
     Args:
         num_frames: n, the given frames of a clip.
@@ -59,20 +63,32 @@ class NeighbourMotion(Composite):
         self.pyramid = FeaturePyramid(
             self.matching_filters, levels, convolutions=1, dtype=dtype, name="pyramid"
         )
-        before, after = (0, num_frames - 1), (1, num_frames)
-        self.left = SelectFrames(num_frames, *before, dtype=dtype, name="left")
-        self.right = SelectFrames(num_frames, *after, dtype=dtype, name="right")
-        self.field = MotionField(
-            self.motion_filters, levels, reach, dtype=dtype, name="field"
+        self.left, self.right = left_and_right(num_frames, dtype)
+
+    def make_field(self, name):
+        """The motion estimator of this layer's settings."""
+        return MotionField(
+            self.motion_filters,
+            self.levels,
+            self.reach,
+            dtype=self.dtype_policy,
+            name=name,
         )
 
-    def call(self, features, images):
+    def estimate(self, field, features, left_image, right_image):
+        """Flow, mask and context halfway between neighbours; see `MotionField`.
+
+        Args:
+            field: the `MotionField`.
+            features: (B*n, H, W, C).
+            left_image, right_image: (B*(n-1), H, W, 3), the pairs' images.
+        """
         pyramid = self.pyramid(self.activation(self.embed(features)))
-        return self.field(
+        return field(
             [self.left(level) for level in pyramid],
             [self.right(level) for level in pyramid],
-            self.left(images),
-            self.right(images),
+            left_image,
+            right_image,
         )
 
     def build(self, features_shape, images_shape):
@@ -88,3 +104,27 @@ class NeighbourMotion(Composite):
             "matching_filters": self.matching_filters,
             "finest_filters": self.finest_filters,
         }
+
+
+@keras.saving.register_keras_serializable("keras_megan")
+class NeighbourMotion(MotionEstimate):
+    """Motion from the middle between neighbouring frames into both of them.
+
+    Call arguments:
+        features: (B*n, H, W, C), H and W multiples of 2^(levels-1).
+        images: (B*n, H, W, 3).
+
+    Output: flow (B*(n-1), H, W, 4), mask (B*(n-1), H, W, 1) and context
+    (B*(n-1), H, W, motion_filters); see `MotionField`.
+
+    Args: see `MotionEstimate`.
+    """
+
+    def __init__(self, num_frames, *args, **kwargs):
+        super().__init__(num_frames, *args, **kwargs)
+        self.field = self.make_field("field")
+
+    def call(self, features, images):
+        return self.estimate(
+            self.field, features, self.left(images), self.right(images)
+        )

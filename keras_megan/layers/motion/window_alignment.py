@@ -79,7 +79,7 @@ class WindowAlignment(keras.layers.Layer):
 
         whole = ops.floor(offsets)
         part = ops.cast(offsets - whole, features.dtype)
-        # Bounded once more: what is not a number turns into any whole number.
+        # Bounded again: NaN may turn into any whole number.
         whole = ops.clip(ops.cast(whole, "int32"), -self.reach, self.reach)
         down, right = part[..., 0:1], part[..., 1:2]
         top = ops.reshape(ops.arange(height), (1, height, 1)) + whole[..., 0] + margin
@@ -172,7 +172,7 @@ class WindowAlignment(keras.layers.Layer):
         parts = []
         for k in range(-margin, margin + 1):
             part = padded[:, margin + k : margin + k + blocks]
-            # Of the outermost blocks only the pixels within reach matter.
+            # Only those pixels of the outermost blocks matter that are within reach.
             if k == -margin:
                 part = part[:, :, margin * BLOCK - reach :]
             elif k == margin:

@@ -22,6 +22,8 @@ root-mean-square normalisation (Gesmundo & Maile, arXiv:2308.06103).
 
 import dataclasses
 import json
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -76,18 +78,20 @@ class IndexMap:
 
     # === Ways to make one =============================================================
     @classmethod
-    def identity(cls, size):
+    def identity(cls, size: int) -> "IndexMap":
         """Returns the map that changes nothing."""
         return cls(size, np.arange(size), np.ones(size))
 
     @classmethod
-    def keep(cls, old_size, units):
+    def keep(cls, old_size: int, units: Any) -> "IndexMap":
         """Returns the map that keeps the given units, in the given order."""
         units = np.asarray(units, dtype=np.int64)
         return cls(old_size, units, np.ones(units.size))
 
     @classmethod
-    def copies(cls, old_size, source, shares="equal", seed=0):
+    def copies(
+        cls, old_size: int, source: Any, shares: str = "equal", seed: int = 0
+    ) -> "IndexMap":
         """Returns the map that repeats units, with shares that sum to one per unit.
 
         Args:
@@ -126,7 +130,7 @@ class IndexMap:
         return cls(old_size, source, share)
 
     # === Algebra ======================================================================
-    def then(self, later):
+    def then(self, later: "IndexMap") -> "IndexMap":
         """Returns the map that does this one first and `later` second.
 
         A MEAN of the later map averages over this map's units, which is expressible
@@ -145,7 +149,7 @@ class IndexMap:
         return IndexMap(self.old_size, source, share)
 
     @staticmethod
-    def concatenate(maps):
+    def concatenate(maps: Sequence["IndexMap"]) -> "IndexMap":
         """Returns the map of axes laid end to end."""
         offsets = np.cumsum([0] + [m.old_size for m in maps])
         source = [
@@ -157,11 +161,11 @@ class IndexMap:
         share = [m.share for m in maps]
         return IndexMap(int(offsets[-1]), np.concatenate(source), np.concatenate(share))
 
-    def repeat(self, times):
+    def repeat(self, times: int) -> "IndexMap":
         """Returns the map of this axis laid end to end `times` times (p * C + c)."""
         return self if times == 1 else IndexMap.concatenate([self] * times)
 
-    def blocks(self, size):
+    def blocks(self, size: int) -> "IndexMap":
         """Returns the map of an axis where each unit is a block of `size` positions."""
         if size == 1:
             return self
@@ -175,7 +179,7 @@ class IndexMap:
         )
         return IndexMap(self.old_size * size, source, np.repeat(self.share, size))
 
-    def inverse(self):
+    def inverse(self) -> "IndexMap":
         """Returns the map that takes the first copy of every unit back out.
 
         ``map.then(map.inverse())`` is the identity, shares included.
@@ -191,12 +195,12 @@ class IndexMap:
 
     # === Facts ========================================================================
     @property
-    def new_size(self):
+    def new_size(self) -> int:
         """Number of units after."""
         return int(self.source.size)
 
     @property
-    def is_identity(self):
+    def is_identity(self) -> bool:
         """Whether nothing changes."""
         return (
             self.new_size == self.old_size
@@ -205,23 +209,23 @@ class IndexMap:
         )
 
     @property
-    def counts(self):
+    def counts(self) -> np.ndarray:
         """Integer array (old size,): how many copies each old unit has."""
         return np.bincount(self.source[self.source >= 0], minlength=self.old_size)
 
     @property
-    def is_uniform(self):
+    def is_uniform(self) -> bool:
         """Whether all old units have equally many copies, and nothing is added."""
         counts = self.counts
         return bool(np.all(self.source >= 0)) and bool(np.all(counts == counts[0]))
 
     @property
-    def drops_units(self):
+    def drops_units(self) -> bool:
         """Whether an old unit is gone."""
         return bool(np.any(self.counts == 0))
 
     @property
-    def preserves(self):
+    def preserves(self) -> bool:
         """Whether the shares of every old unit sum to one: the function is kept."""
         total = np.zeros(self.old_size)
         real = self.source >= 0
@@ -229,7 +233,7 @@ class IndexMap:
         return bool(np.allclose(total, 1.0, rtol=0, atol=1e-9))
 
     @property
-    def balance(self):
+    def balance(self) -> np.ndarray:
         """Float array (new size,): 1 / number of copies of the same unit that count.
 
         0 for units that were added and for copies with a share of 0. These weights make
@@ -241,12 +245,12 @@ class IndexMap:
         return np.where(counting, 1.0 / np.maximum(counts, 1), 0.0)
 
     @property
-    def positive_balance(self):
+    def positive_balance(self) -> np.ndarray:
         """`balance` with next to nothing in place of 0: to divide by, to take logs."""
         return np.maximum(self.balance, SILENT)
 
     # === Use ==========================================================================
-    def gather(self, array, axis):
+    def gather(self, array: Any, axis: int) -> np.ndarray:
         """Returns an array whose `axis` is written through this map (copies)."""
         array = np.asarray(array)
         result = np.take(array, np.maximum(self.source, 0), axis=axis)
@@ -259,7 +263,7 @@ class IndexMap:
                 result[tuple(index)] = value
         return result
 
-    def weigh(self, array, axis):
+    def weigh(self, array: Any, axis: int) -> np.ndarray:
         """Returns an array whose `axis` reads through this map (times shares)."""
         array = np.asarray(array)
         shape = [1] * array.ndim
@@ -269,7 +273,7 @@ class IndexMap:
         )
 
     # === Text =========================================================================
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Returns the map as plain lists and numbers."""
         return {
             "old_size": int(self.old_size),
@@ -278,7 +282,7 @@ class IndexMap:
         }
 
     @classmethod
-    def from_dict(cls, values):
+    def from_dict(cls, values: dict[str, Any]) -> "IndexMap":
         """Makes a map from what `to_dict` gives."""
         return cls(values["old_size"], values["source"], values["share"])
 

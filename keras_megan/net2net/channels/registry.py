@@ -29,11 +29,6 @@ def operation_key(operation):
     return f"ops.{type(operation).__name__}"
 
 
-def key_name(key):
-    """Returns a printable name of a registry key."""
-    return key if isinstance(key, str) else key.__name__
-
-
 class OperationRegistry:
     """A table from operation types to functions.
 

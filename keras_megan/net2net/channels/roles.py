@@ -5,6 +5,7 @@ copy) or *reads* them (a copy is multiplied by its share).
 """
 
 import dataclasses
+from typing import Any
 
 from keras_megan.net2net.channels.layout import Layout
 
@@ -49,7 +50,7 @@ class Weight:
         owner: Name of the call that said so, for messages.
     """
 
-    variable: object
+    variable: Any
     roles: dict
     scale: object = None
     add: object = None

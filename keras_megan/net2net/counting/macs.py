@@ -26,6 +26,7 @@ A layer of one's own is counted with `register_macs`, which also makes it a prim
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -72,7 +73,7 @@ class CallShapes:
         return CallShapes(operation, inputs, outputs, self.resized, self.name)
 
 
-def register_macs(*operation_types):
+def register_macs(*operation_types) -> Callable[[Callable], Callable]:
     """Decorator: says how many multiply-adds an operation takes.
 
     The function gets a `CallShapes` and returns an integer.

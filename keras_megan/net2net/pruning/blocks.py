@@ -19,7 +19,7 @@ import keras
 import numpy as np
 
 from keras_megan.net2net.plan import Plan, PlanError, as_graph
-from keras_megan.net2net.pruning.data import Data
+from keras_megan.net2net.pruning.importances.data import Data
 from keras_megan.net2net.rewriting import rewrite
 from keras_megan.net2net.tracing.calls import Source, Tensor
 
@@ -146,7 +146,9 @@ class BlockPlan(Plan):
         names = ", ".join(self.removed)
         super().__init__(edited, summary=f"remove {len(self.removed)} blocks: {names}")
 
-    def apply(self, noise=None, seed=None, verify=True) -> keras.Model:
+    def apply(
+        self, noise: float | None = None, seed: int | None = None, verify: bool = True
+    ) -> keras.Model:
         """Makes the new model, a functional `keras.Model`; the original stays.
 
         The arguments are those of other plans; there is nothing here to add noise to,
@@ -165,7 +167,7 @@ class BlockPlan(Plan):
         return [(old, student.variables[place[id(new)]]) for old, new in made.pairs]
 
     @property
-    def parameters(self):
+    def parameters(self) -> int:
         """Number of parameters of the new model."""
         used = {}
         for call in self.graph.graph.calls:
@@ -182,12 +184,12 @@ class BlockPlan(Plan):
         lines.append(f"  parameters {before:,} -> {self.parameters:,}")
         return "\n".join(lines)
 
-    def to_dict(self):
+    def to_dict(self) -> dict:
         """Returns the plan as plain data."""
         return {**super().to_dict(), "kind": "BlockPlan", "removed": self.removed}
 
     @classmethod
-    def from_dict(cls, values, model):
+    def from_dict(cls, values: dict, model: Any) -> "BlockPlan":
         """Makes a plan for a model from what `to_dict` gives."""
         if not isinstance(values, dict) or "removed" not in values:
             raise PlanError("This is not a plan that removes blocks.")

@@ -45,21 +45,21 @@ class GroupLasso(keras.callbacks.Callback):
         self.silent = 0
         self._units: list = []
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         graph = ChannelGraph(self.model)
         spared = set(groups_of(graph, self.keep))
         self._units = [
             _Units(graph, group) for group in graph.groups if group not in spared
         ]
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         rate = ops.convert_to_numpy(self.model.optimizer.learning_rate)
         self.shrink(float(rate) * self.strength)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self.silent = sum(int(np.sum(units.norms() == 0)) for units in self._units)
 
-    def shrink(self, length):
+    def shrink(self, length: float) -> None:
         """Shortens the weights of every unit; see the class."""
         for units in self._units:
             units.shrink(length)

@@ -21,9 +21,12 @@ from keras_megan.net2net.channels.index_map import IndexMap
 from keras_megan.net2net.plan import Plan, PlanError, as_graph
 from keras_megan.net2net.pruning.budgets import BUDGETS, counts_within
 from keras_megan.net2net.pruning.choosing import SCOPES, Chooser
-from keras_megan.net2net.pruning.importance import Importance, checked_scores
+from keras_megan.net2net.pruning.importances.from_weights import GroupNorm
+from keras_megan.net2net.pruning.importances.importance import (
+    Importance,
+    checked_scores,
+)
 from keras_megan.net2net.pruning.selecting import groups_of, label_of
-from keras_megan.net2net.pruning.weight_importances import GroupNorm
 from keras_megan.net2net.widths import spread_width
 
 

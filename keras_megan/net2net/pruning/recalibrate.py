@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_megan.net2net.pruning.data import Data
+from keras_megan.net2net.pruning.importances.data import Data
 
 #: Layers that are random in training, and the attribute that says how much.
 _RANDOM = {
@@ -46,7 +46,7 @@ def recalibrate(model: keras.Model, data: Any, batch_size: int = 64) -> keras.Mo
         The model. One without batch normalisations stays as it is.
 
     Raises:
-        keras_megan.net2net.pruning.data.DataError: If the data cannot be read.
+        Net2NetError: If the data cannot be read.
     """
     batches = Data(data, batch_size)
     layers = [

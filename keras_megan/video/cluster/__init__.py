@@ -9,7 +9,7 @@ from keras_megan.video.models.loaded import Models
 def open_models(
     choice: ModelChoice, ray: str | bool = False, workers: int | None = None
 ):
-    """What loads a network: this process, or workers of Ray.
+    """Decides what loads a network: this process, or workers of Ray.
 
     Args:
         choice: Which network.

@@ -34,7 +34,7 @@ _POLL_SECONDS = 0.5
 
 
 class Remote(Protocol):
-    """A worker somewhere."""
+    """A handle on one worker, wherever it runs."""
 
     def call(self, method: str, *arguments) -> Future:
         """Calls a method of `Worker`; calls are done in the order they are made."""
@@ -47,8 +47,8 @@ class Cluster(Protocol):
     """Where workers run.
 
     Attributes:
-        lost: What a call raises whose worker is no longer there.
-        size: How many workers there are to be.
+        lost: The exceptions that a call raises if its worker is gone.
+        size: Number of workers to start.
     """
 
     lost: tuple[type[BaseException], ...]
@@ -58,7 +58,7 @@ class Cluster(Protocol):
         """Starts a worker."""
 
     def share(self, data: bytes) -> object:
-        """Something that stands for these bytes among a call's arguments."""
+        """Returns a reference to these bytes that can be an argument of a call."""
 
     def close(self) -> None:
         """Ends everything that was started."""
@@ -68,8 +68,8 @@ class Segments:
     """The segments that wait, handed out so that workers go forwards.
 
     Args:
-        numbers: Which there are.
-        workers: For how many.
+        numbers: The segments to hand out.
+        workers: Number of workers.
     """
 
     def __init__(self, numbers: Iterable[int], workers: int):
@@ -82,24 +82,25 @@ class Segments:
         return bool(self._waiting)
 
     def take(self, after: int | None) -> int | None:
-        """The next segment for a worker that made `after` last; `None`: nothing waits.
+        """The next segment for a worker that made `after` last; `None` if none is left.
 
-        What follows its last one; else one of the places to begin at; else the middle
-        of the longest piece that waits.
+        This is the one after its last; or else one of the places to begin at; or else
+        the middle of the longest run of segments that are waiting.
         """
         if not self._waiting:
             return None
+        number: int | None
         if after is not None and after + 1 in self._waiting:
             number = after + 1
         else:
             number = next((s for s in self._starts if s in self._waiting), None)
-            if number is None:
-                number = self._middle()
+        if number is None:
+            number = self._middle()
         self._waiting.discard(number)
         return number
 
     def give_back(self, number: int) -> None:
-        """A segment was not made after all."""
+        """Puts back a segment that was not made after all."""
         self._waiting.add(number)
 
     def _middle(self) -> int:
@@ -118,7 +119,7 @@ class _Member:
 
 
 class Crew:
-    """Workers on a cluster, in the place of `Models`: they load the network.
+    """Workers on a cluster; used in place of `Models`, they load the network.
 
     Args:
         open_cluster: Opens the place where they run, when it is first needed.
@@ -150,7 +151,7 @@ class Crew:
         return self._choice.find(needs)
 
     def runner(self, height: int, width: int, needs: Needs) -> "CrewRunner":
-        """What stands for the network in the driver, once a worker has loaded it.
+        """Waits until a worker has loaded the network; returns its stand-in here.
 
         Raises:
             VideoError: If it cannot be loaded.
@@ -167,7 +168,7 @@ class Crew:
         return CrewRunner(self, card, size)
 
     def first(self, method: str, *arguments):
-        """Calls a method of all workers; the first answer, and the others' unheard."""
+        """Calls a method of all workers and returns the first answer."""
         calls = {m.remote.call(method, *arguments): m for m in self._members}
         losses = 0
         while True:
@@ -268,13 +269,13 @@ class CrewRunner:
 
     Attributes:
         crew: The workers.
-        card: What their network is; its attributes are this object's, too.
+        card: The facts of their network, which are attributes of this object, too.
         size: Height and width of the frames, and whether times are needed.
     """
 
     crew: Crew
     card: Card
-    size: tuple[int, int, bool]
+    size: tuple[int, int, Needs]
 
     def __getattr__(self, name: str):
         return getattr(self.card, name)
@@ -298,7 +299,7 @@ def _bytes(order: Order, error: SourceMissing) -> bytes:
 
 
 def _finished(calls: Iterable[Future]) -> list[Future]:
-    """The calls that are done, once there is one."""
+    """Waits until a call is done; returns all that are."""
     while True:
         check_interrupts()
         done, _ = concurrent.futures.wait(
@@ -311,7 +312,7 @@ def _finished(calls: Iterable[Future]) -> list[Future]:
 
 
 def _result(future: Future):
-    """Its result; what the worker raised is raised as it was there."""
+    """The result of a call; an error of the worker is raised here, unchanged."""
     try:
         return future.result()
     except Exception as error:

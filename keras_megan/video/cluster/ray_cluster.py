@@ -64,9 +64,9 @@ class RayCluster:
 
 
 class _WithoutRay:
-    """Standard output without what a thread of Ray prints there of lost workers.
+    """Standard output without the lines that a thread of Ray prints on lost workers.
 
-    The job says so itself, and `--json` promises one object a line.
+    The job reports them itself, and `--json` promises one object on each line.
     """
 
     def __init__(self, stream: Any):
@@ -133,7 +133,7 @@ def open_ray(address: str, workers: int | None, threads: int | None) -> RayClust
 def _divide(
     cpus: int, gpus: int, workers: int | None, threads: int | None
 ) -> tuple[int, int]:
-    """How many workers, and how many CPUs each gets."""
+    """The number of workers, and of CPUs for each."""
     if gpus:
         size = workers or gpus
         each = threads or max(1, min(_USUAL_CPUS, cpus // size))
@@ -150,7 +150,7 @@ def _divide(
 
 
 class _own_signals:  # noqa: N801  used like a function
-    """Puts back the handlers of Ctrl-C and SIGTERM, which Ray replaces by its own."""
+    """Puts back the handlers of Ctrl-C and SIGTERM, which Ray replaces with its own."""
 
     def __enter__(self) -> None:
         self._before = {}

@@ -6,8 +6,8 @@
 
 A worker reads the source from the beginning, so that scene cuts, windows and the number
 of each frame come out as in one process, but it computes only what its segments need.
-Segments that follow one another cost no frame twice: where the last one stopped, the
-next goes on. An earlier one begins at the source's beginning again.
+No frame is computed twice for consecutive segments: the next one continues where the
+last one stopped. For an earlier segment the source is read from the beginning again.
 
 Nothing in here knows what carries the calls (`ray_cluster` does), so it is tested in
 one process.
@@ -20,19 +20,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from keras_megan.files import sync_file, sync_folder
 from keras_megan.version import __version__
 from keras_megan.video.errors import VideoError, writing
-from keras_megan.video.io.codecs import Codec
-from keras_megan.video.io.read import open_clip
-from keras_megan.video.io.segments import encoder_for
-from keras_megan.video.jobs.compute import Retouch, predict
+from keras_megan.video.io.reading.read import open_clip
+from keras_megan.video.io.writing.codecs import Codec
 from keras_megan.video.jobs.job import UpscaleOptions
 from keras_megan.video.jobs.journal import SEGMENT_FRAMES, remove
-from keras_megan.video.jobs.pipeline import BackgroundWriter, prefetched
-from keras_megan.video.jobs.schedule import Plan, Shot, Task
+from keras_megan.video.jobs.production import Predictions, Production, predict
+from keras_megan.video.jobs.schedule import Shot, Task
+from keras_megan.video.jobs.threads import BackgroundWriter, prefetched
 from keras_megan.video.models.engines import ModelChoice, Needs
 from keras_megan.video.models.loaded import Models
 from keras_megan.video.models.runner import takes_times
@@ -46,7 +43,7 @@ class SourceMissing(VideoError):  # noqa: N818  named as it is read
 
 @dataclass(frozen=True)
 class Card:
-    """What a worker's network is: the attributes of a `Runner`, without `run`."""
+    """The facts of a worker's network: the attributes of a `Runner` without `run`."""
 
     name: str
     fingerprint: str
@@ -61,13 +58,13 @@ class Card:
 
 @dataclass(frozen=True)
 class Order:
-    """All that a worker needs to know of a job.
+    """Everything a worker needs to know about a job.
 
     Attributes:
         source: The input, as the driver sees it.
-        content: What `VideoInfo.content` must be.
+        content: The `VideoInfo.content` that the worker must find.
         options: How to upscale.
-        deep: Whether frames travel as 16 bits.
+        deep: Whether frames have 16 bits.
         codec: How to encode; `None` for images.
         suffix: Ending of segments.
         width, height: Size of the result.
@@ -98,13 +95,13 @@ class Order:
 
 @dataclass(frozen=True)
 class Made:
-    """A segment, closed.
+    """A finished segment.
 
     Attributes:
-        number: Which.
+        number: Its number.
         ticks, delay: See `Segment`.
         files: Its file under the name "", or the images of its folder.
-        seconds: Time in the network.
+        seconds: Time spent in the network.
     """
 
     number: int
@@ -186,7 +183,7 @@ class Worker:
             raise
 
     def release(self) -> None:
-        """Lets go of the job it has last worked at."""
+        """Closes the job it worked on last."""
         if self._stream is not None:
             self._stream.close()
             self._stream = None
@@ -235,25 +232,20 @@ class _Stream:
                 "that all of them see."
             )
         self._upscaler = TiledRunner(runner, info.height, info.width, order.tile)
-        self._plan = Plan(
-            clip.frames(options.start, options.end),
-            options.scene_threshold,
-            runner.frames_in,
-            rate,
+        size = (order.width, order.height)
+        self._production = Production(
+            clip, options, rate, order.codec, runner.frames_in, size
         )
-        self._time_base = rate.clock(info.time_base)
-        self._retouch = Retouch(order.width, order.height, options.even_sharpness)
-        self._new_encoder = encoder_for(info, order.codec, options.crf)
-        tasks = prefetched(self._plan.tasks(), depth=2)
+        tasks = prefetched(self._production.plan.tasks(), depth=2)
         self._tasks: Iterator[Task] = self._closing.enter_context(tasks)
         self._held: Task | None = None
-        self._predictions: list[np.ndarray] | None = None
+        self._predictions: Predictions | None = None
 
     def close(self) -> None:
         self._closing.close()
 
     def is_past(self, number: int) -> bool:
-        """Whether frames of this segment have gone by."""
+        """Whether frames of this segment were already read and dropped."""
         held = self._held
         return held is not None and held.first_output > self.order.frames(number)[0]
 
@@ -263,12 +255,13 @@ class _Stream:
         ticks: list[int] = []
         seconds = 0.0
         path = self._folder / f"segment{order.suffix}"
-        encoder = self._new_encoder(path)
+        production = self._production
+        encoder = production.new_encoder(path)
 
-        def write(item: tuple[int, Shot, list[np.ndarray]]) -> None:
+        def write(item: tuple[int, Shot, Predictions]) -> None:
             index, shot, predictions = item
-            ticks.append(self._plan.tick(shot.moment, self._time_base))
-            encoder.write(self._retouch(shot, predictions), index)
+            ticks.append(production.tick(shot))
+            encoder.write(production.image(shot, predictions), index)
 
         try:
             with (
@@ -295,7 +288,7 @@ class _Stream:
         return Made(number, tuple(ticks), delay, files, seconds)
 
     def _reaching(self, wanted: range) -> Iterator[Task]:
-        """The tasks that reach into some frames; the last one is held afterwards."""
+        """The tasks that make these frames; keeps the last one for the next segment."""
         while True:
             held = self._held
             end = 0 if held is None else held.first_output + len(held.shots)

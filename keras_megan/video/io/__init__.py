@@ -1,1 +1,1 @@
-"""Files in and out: probing, decoding, encoding, joining segments."""
+"""Files in (`reading`) and files out (`writing`), and what both need."""

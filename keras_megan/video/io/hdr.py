@@ -13,9 +13,11 @@ Sources: SMPTE ST 2086 (the screen) and CTA-861.3 (the light levels).
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type
 
 _SCREEN_BYTES = 88
 _CHROMA, _LUMA = 50_000, 10_000  # parts of a unit, as H.265 counts
@@ -67,12 +69,12 @@ class Mastering:
 
 def read_mastering(frame: av.VideoFrame) -> Mastering | None:
     """The mastering data of a frame, `None` if it has none."""
-    kinds = av.sidedata.sidedata.Type
-    held = {item.type: bytes(item) for item in frame.side_data.keys()}
+    side_data: Any = frame.side_data  # its keys are typed as names
+    held = {item.type: bytes(item) for item in side_data.keys()}
     primaries: tuple[Fraction, ...] = ()
     luminance: tuple[Fraction, ...] = ()
     light: tuple[int, ...] = ()
-    screen = held.get(kinds.MASTERING_DISPLAY_METADATA, b"")
+    screen = held.get(Type.MASTERING_DISPLAY_METADATA, b"")
     if len(screen) >= _SCREEN_BYTES:
         numbers = np.frombuffer(screen[:_SCREEN_BYTES], np.int32).tolist()
         pairs = [numbers[i : i + 2] for i in range(0, 20, 2)]
@@ -80,7 +82,7 @@ def read_mastering(frame: av.VideoFrame) -> Mastering | None:
             values = tuple(Fraction(above, below) for above, below in pairs)
             primaries = values[:8] if numbers[20] else ()
             luminance = values[8:] if numbers[21] else ()
-    level = held.get(kinds.CONTENT_LIGHT_LEVEL, b"")
+    level = held.get(Type.CONTENT_LIGHT_LEVEL, b"")
     if len(level) >= 8:
         light = tuple(np.frombuffer(level[:8], np.uint32).tolist())
     found = Mastering(primaries, luminance, light)

@@ -55,9 +55,9 @@ def main_video_stream(container: av.container.InputContainer, path: Path):
         )
     videos = [s for s in container.streams.video if not is_cover(s)]
     if not videos:
-        kinds = sorted({stream.type for stream in container.streams}) or ["nothing"]
+        kinds = ", ".join(sorted({stream.type for stream in container.streams}))
         raise VideoError(
-            f"'{path}' has no video stream (it holds: {', '.join(kinds)}). "
+            f"'{path}' has no video stream (it holds: {kinds or 'nothing'}). "
             "Give a video file or a folder of images."
         )
     known = [stream for stream in videos if stream.codec_context is not None]

@@ -1,8 +1,8 @@
 """The end of a job: join the segments, put the result in its place.
 
-The result was tried in advance (`io.trial`), so joining works. Should it fail all the
-same at some packet far into the file, hours of work are not lost to it: sound is
-re-encoded, then left out, and a line says so.
+The result was tried in advance (`io.writing.trial`), so joining works. Should it still
+fail at some packet far into the file, hours of work are not lost: the sound is
+re-encoded, or left out if that fails too, and a line says so.
 """
 
 import os
@@ -13,10 +13,10 @@ from pathlib import Path
 
 from keras_megan.files import sync_folder
 from keras_megan.video.errors import VideoError, reason
-from keras_megan.video.io.assemble import Beside, Pieces, assemble_video
 from keras_megan.video.io.opening import open_input
-from keras_megan.video.io.tracks import Way, to_encoding
-from keras_megan.video.io.trial import NO_PLACE, REFUSED
+from keras_megan.video.io.writing.assemble import Beside, Pieces, assemble_video
+from keras_megan.video.io.writing.tracks import Way, to_encoding
+from keras_megan.video.io.writing.trial import NO_PLACE, REFUSED
 from keras_megan.video.jobs.journal import remove
 
 
@@ -28,7 +28,7 @@ def join(
     beside: Beside | None,
     note: Callable[[str], None],
 ) -> None:
-    """Joins the segments and what goes beside them, with as much of it as can be.
+    """Joins the segments and as much of the other streams as possible.
 
     Args: see `assemble_video`; `note` is called with each line the user should read.
     """
@@ -60,12 +60,12 @@ def _lesser(beside: Beside | None, suffix: str) -> Iterator[Beside | None]:
 
 
 def put_in_place(made: Path, output: Path, force: bool, aside: Path) -> None:
-    """Renames the result to its name, over nothing that was not to be replaced.
+    """Renames the result to its name; replaces nothing unasked.
 
     Args:
         made: The result.
-        output: Its name.
-        force: Whether what is there may be replaced.
+        output: Its final name.
+        force: Whether an existing output may be replaced.
         aside: Where a folder that is replaced may be moved.
 
     Raises:

@@ -1,8 +1,8 @@
 """A job: from which file to which, how, and whether that can be done.
 
 In: a source, an output and `UpscaleOptions`. Out: a `Job`, or one line that says why
-not. This is found out without a model and in a moment, so that what is wrong with the
-files is said before a framework takes seconds to load.
+it cannot be done. This takes a moment and needs no model, so problems with the files
+are reported before a framework takes seconds to load.
 """
 
 import functools
@@ -12,10 +12,10 @@ from fractions import Fraction
 from pathlib import Path
 
 from keras_megan.video.errors import VideoError, reading, writing
-from keras_megan.video.io.codecs import Codec, choose_codec
-from keras_megan.video.io.encoders import tune
-from keras_megan.video.io.image_folder import TIMESTAMPS
-from keras_megan.video.io.read import Folder, VideoFile, open_clip
+from keras_megan.video.io.reading.image_folder import TIMESTAMPS
+from keras_megan.video.io.reading.read import Folder, VideoFile, open_clip
+from keras_megan.video.io.writing.codecs import Codec, choose_codec
+from keras_megan.video.io.writing.encoders import tune
 from keras_megan.video.models.engines import Needs
 from keras_megan.video.models.runner import Runner, takes_times
 from keras_megan.video.request.footage import look_at
@@ -44,11 +44,11 @@ class UpscaleOptions:
             many as the input's.
         even_sharpness: Whether new frames are sharpened to match the given ones.
         audio: Whether sound is kept.
-        encoder, preset, pix_fmt: See `io.encoders.tune`; `None`: as usual.
-        allow_damaged: Take what is there of a damaged file.
+        encoder, preset, pix_fmt: See `io.writing.encoders.tune`; `None`: as usual.
+        allow_damaged: Whether to take what can be read of a damaged file.
         deinterlace: "auto" where the stream says that it is interlaced, "on", "off".
-        force: Replace an existing output.
-        restart: Throw away what an earlier run has finished.
+        force: Whether to replace an existing output.
+        restart: Whether to throw away what an earlier run has finished.
     """
 
     tile: int | str = "auto"
@@ -125,7 +125,7 @@ class Job:
         )
 
     def expected_frames(self) -> tuple[int, int]:
-        """About how many frames will be read, and how many written."""
+        """Approximate numbers of frames that will be read and written."""
         info, options = self.clip.info, self.options
         start = options.start or Fraction(0)
         end = info.duration if options.end is None else min(options.end, info.duration)
@@ -135,7 +135,7 @@ class Job:
         return given, self.rate.expected(given, length)
 
     def describe(self, runner: Runner) -> dict:
-        """All that the result depends on, as JSON values."""
+        """Everything the result depends on, as JSON values."""
         options = {
             f"--{name.replace('_', '-')}": _json_value(value)
             for name, value in vars(self.options).items()
@@ -154,10 +154,10 @@ class Job:
 
 
 def check_job(source: Path, output: Path, options: UpscaleOptions) -> Job:
-    """Finds out whether a job can be done, without a model and in a moment.
+    """Checks that a job can be done; takes a moment and needs no model.
 
     Raises:
-        VideoError: If not.
+        VideoError: If it cannot.
     """
     _check_output(source, output, options.force)
     codec = choose_codec(output, options.codec, options.crf)

@@ -1,13 +1,13 @@
-"""What of a job is already done: a work folder beside the output that outlives a crash.
+"""The part of a job that is already done: a work folder that outlives a crash.
 
     .out.mp4.megan/
         job.json              what is being made of what: contents and settings
         segment_00000.mp4     finished, closed, on the disk
         segment_00000.json    ... says so, with a checksum: written after it and renamed
-        unfinished.mp4        in the making when the power failed; rebuilt
+        unfinished.mp4        being written when the power failed; made again
 
-The same command run again finds the same contents and settings and goes on with what
-has no record. A segment that no longer fits its checksum is removed and rebuilt.
+The same command, run again, finds the same contents and settings and continues with
+what has no record. A segment that no longer fits its checksum is removed and rebuilt.
 Finished work of another job is never thrown away unasked: the job is refused, and the
 user says `--restart`, or returns to the earlier settings.
 """
@@ -27,7 +27,7 @@ from keras_megan.video.errors import VideoError, writing
 try:
     import fcntl
 except ImportError:  # not on Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 SEGMENT_FRAMES = 48
 _LONGEST_NAME = 255  # bytes; of most file systems
@@ -40,7 +40,7 @@ class Segment:
     Attributes:
         first: Index of its first frame among the output's.
         ticks: When each of its frames appears, in units of the output's time base.
-        delay: By how many frames packets are stored ahead of when they are shown.
+        delay: Number of frames by which packets are stored before they are shown.
         checksum: sha256 of its file, or of all files of its folder.
     """
 
@@ -117,31 +117,30 @@ class Journal:
         self.facts.update(facts)
         self._store()
 
-    def segment_path(self, number: int, suffix: str) -> Path:
-        """Where finished segment `number` is kept."""
-        return self.folder / f"segment_{number:05d}{suffix}"
-
-    def finish_segment(self, made: Path, suffix: str, segment: Segment) -> None:
+    def finish_segment(self, made: Path, segment: Segment) -> None:
         """Takes over a closed segment: to the disk, renamed, recorded."""
         number = segment.first // SEGMENT_FRAMES
-        path = self.segment_path(number, suffix)
+        path = self._path(number, self.suffix)
         segment = Segment(segment.first, segment.ticks, segment.delay, checksum(made))
         remove(path)
         os.replace(made, path)
         sync_folder(self.folder)
-        write_whole(self.segment_path(number, ".json"), json.dumps(asdict(segment)))
+        write_whole(self._path(number, ".json"), json.dumps(asdict(segment)))
         self._segments[number] = segment
 
     def pieces(self) -> list[tuple[Path, Segment]]:
         """All segments with their files, in order, for joining."""
         return [
-            (self.segment_path(s.first // SEGMENT_FRAMES, self.suffix), s)
+            (self._path(s.first // SEGMENT_FRAMES, self.suffix), s)
             for s in self.segments
         ]
 
     def discard(self) -> None:
         """Removes the work folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, number: int, suffix: str) -> Path:
+        return self.folder / f"segment_{number:05d}{suffix}"
 
     def _store(self) -> None:
         text = json.dumps({"job": self._job, "facts": self.facts}, indent=1)
@@ -171,10 +170,10 @@ class Journal:
             segment = _segment(_read(record))
             path = record.with_suffix(self.suffix)
             try:
-                whole = segment is not None and checksum(path) == segment.checksum
+                found = checksum(path)
             except OSError:
-                whole = False
-            if whole:
+                found = ""
+            if segment is not None and segment.checksum == found != "":
                 self._segments[segment.first // SEGMENT_FRAMES] = segment
                 continue
             self.notes.append(
@@ -197,7 +196,7 @@ def _segment(record) -> Segment | None:
 
 
 def _changes(earlier: dict, job: dict) -> str:
-    """What differs, in words: values for settings, names for what has none."""
+    """The differences in words: with values for settings, else by name alone."""
     lines = []
     for name in sorted({*earlier, *job}):
         before, now = earlier.get(name), job.get(name)
@@ -239,8 +238,8 @@ def open_journal(
 ) -> Iterator[Journal]:
     """Opens the work folder of the job that makes `output`.
 
-    The folder stays when the block is left, if a segment is finished: the next run
-    continues. It goes if nothing was finished. After success call `discard`.
+    When the block is left, the folder stays if a segment is finished, so that the next
+    run can continue; otherwise it is deleted. After success call `discard`.
 
     Args:
         output: The file or folder that is being made.

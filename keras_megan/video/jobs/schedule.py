@@ -8,13 +8,13 @@ frames, and a cut before frame 5:
     outputs     0  1  2 ... 8 9 10  11  12      output 9 lies across the cut: it shows
                                                 frame 4 again
 
-Frames that equal the one before them (held drawings, title cards, the repeats by which
-24 frames a second become 30) are one `Run` to the network: they cost nothing, and it
-sees pictures that differ instead of copies.
+Frames that equal the one before them (held drawings, title cards, the repeats that turn
+24 frames a second into 30) form one `Run`: they cost nothing, and the network sees
+pictures that differ instead of copies.
 
 The plan depends on the frames alone, so an interrupted job that reads them again finds
-the same tasks again. At most one window of frames is held, and one frame more, because
-what becomes of a frame depends on whether another follows.
+the same tasks. At most one window of frames is held, plus one frame, because the
+placement of a frame depends on whether another follows.
 """
 
 import itertools
@@ -24,7 +24,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from keras_megan.video.io.read import Frame
+from keras_megan.video.io.reading.read import Frame
 from keras_megan.video.request.rate import HALF, Multiple, Placement, Rate
 from keras_megan.video.scene_cuts import SceneCutDetector, split_scenes
 from keras_megan.video.windows import Window, stream_windows
@@ -35,8 +35,8 @@ class Shot:
     """One output frame.
 
     Attributes:
-        call: In which call of the network it is made; a window may need several.
-        position: Among the 2T-1 predictions of that call.
+        call: The call of the network that makes it; a window may need several.
+        position: Its position among the 2T-1 predictions of that call.
         moment: When it appears, in seconds on the input's clock.
     """
 
@@ -78,7 +78,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Placed:
-    """A picture, the scene it belongs to, and what becomes of it."""
+    """A picture, the scene it belongs to, and when it is shown."""
 
     image: np.ndarray
     scene: int
@@ -95,10 +95,10 @@ class Plan:
         rate: When output frames appear; twice as many if not given.
 
     Attributes:
-        frames: How many frames were read so far.
-        repeats: How many of them equal the one before.
-        outputs: How many output frames the tasks so far yield.
-        cuts: How many of the frames open a new scene.
+        frames: Number of frames read so far.
+        repeats: Number of those that equal the one before.
+        outputs: Number of output frames of the tasks so far.
+        cuts: Number of frames that open a new scene.
         begin, end: When the first appeared and the last one read disappears.
     """
 

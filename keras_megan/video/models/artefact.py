@@ -47,7 +47,7 @@ _DAMAGE = (struct.error, IndexError, TypeError, ValueError, OverflowError)
 
 @dataclass(frozen=True)
 class ArtefactInfo:
-    """What an artefact says of itself.
+    """An artefact's description of itself.
 
     Attributes:
         model: Name of the model it was made from.

@@ -53,7 +53,7 @@ class Model:
     Attributes:
         name: As it was asked for.
         engine: "litert" or "keras".
-        load: Loads it; the result is a `Runner`, or gives one by `for_size`.
+        load: Loads it; returns a `Runner`, or an object whose `for_size` gives one.
         why: Why this one, where nobody asked for it.
     """
 

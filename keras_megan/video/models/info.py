@@ -10,7 +10,7 @@ from pathlib import Path
 
 from keras_megan.imaging.find import VIDEO_SUFFIXES
 from keras_megan.video.errors import VideoError, reading
-from keras_megan.video.io.read import open_clip
+from keras_megan.video.io.reading.read import open_clip
 from keras_megan.video.progress import clock
 from keras_megan.video.scene_cuts import SceneCutDetector
 
@@ -18,7 +18,7 @@ _MODEL_SUFFIXES = {".keras", ".tflite"}
 
 
 def describe_subject(subject: str, size: str, as_json: bool) -> None:
-    """Prints what is known of a model or a video.
+    """Prints the facts of a model or a video.
 
     Args:
         subject: A video file, folder of images, preset name, preset folder, `.keras`

@@ -70,7 +70,7 @@ class LiteRTRunner:
         self._open(1)
 
     def prepare(self, num_tiles: int, memory: int | None = None) -> None:
-        """Gets ready for windows of so many tiles: as many interpreters, if they fit.
+        """Prepares for windows of several tiles: one interpreter for each, if they fit.
 
         Args:
             num_tiles: Tiles of a window.

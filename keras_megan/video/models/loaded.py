@@ -10,9 +10,9 @@ FindModel = Callable[[Needs], Model]
 
 
 class Models:
-    """Loads what computes when it is first needed, and keeps it for other clips.
+    """Loads the network when it is first needed and keeps it for other clips.
 
-    Use it as a context manager where what is loaded may have to be closed.
+    Use it as a context manager, since a loaded network may have to be closed.
     """
 
     def __init__(self, find: FindModel):

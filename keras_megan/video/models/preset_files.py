@@ -23,7 +23,7 @@ from keras_megan.presets import preset_folder, read_config
 from keras_megan.video.errors import VideoError
 from keras_megan.video.memory import memory_to_use
 from keras_megan.video.models.litert_runner import LiteRTRunner
-from keras_megan.video.tiles import OVERLAP, cover
+from keras_megan.video.tiles import cover
 
 LISTING = "litert.json"
 FOLDER = "litert"
@@ -145,11 +145,9 @@ class PresetFiles:
         return LiteRTRunner(path, self.threads, per_pixel)
 
 
-def pixels_computed(
-    file: PresetFile, height: int, width: int, overlap: int = OVERLAP
-) -> tuple[int, int]:
+def pixels_computed(file: PresetFile, height: int, width: int) -> tuple[int, int]:
     """Pixels of all tiles of a frame, and the number of tiles."""
-    rows = len(cover(height, file.height, overlap, exact=True).starts)
-    columns = len(cover(width, file.width, overlap, exact=True).starts)
+    rows = len(cover(height, file.height, exact=True).starts)
+    columns = len(cover(width, file.width, exact=True).starts)
     count = rows * columns
     return count * file.height * file.width, count

@@ -1,1 +1,1 @@
-"""What a person asks for: how large, at which rate, of which files."""
+"""What a user asks for: sizes, rates, inputs and outputs."""

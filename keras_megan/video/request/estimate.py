@@ -17,7 +17,7 @@ import numpy as np
 
 from keras_megan.video.errors import VideoError
 from keras_megan.video.io.opening import open_input
-from keras_megan.video.io.segments import encoder_for
+from keras_megan.video.io.writing.segments import encoder_for
 from keras_megan.video.jobs.journal import SEGMENT_FRAMES
 from keras_megan.video.models.runner import Runner
 from keras_megan.video.request.size import resizer

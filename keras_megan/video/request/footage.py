@@ -25,9 +25,9 @@ import numpy as np
 from av.sidedata.encparams import VideoEncParams
 
 from keras_megan.video.errors import VideoError, reading
-from keras_megan.video.io.image_folder import image_files
 from keras_megan.video.io.opening import main_video_stream, open_input
-from keras_megan.video.io.probe import VideoInfo
+from keras_megan.video.io.reading.image_folder import image_files
+from keras_megan.video.io.reading.probe import VideoInfo
 
 #: Pictures that are looked at.
 PICTURES = 8

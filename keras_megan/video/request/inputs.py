@@ -21,7 +21,7 @@ from pathlib import Path
 
 from keras_megan.imaging.find import VIDEO_SUFFIXES, find_clips
 from keras_megan.video.errors import VideoError, reading, writing
-from keras_megan.video.io.codecs import SUFFIXES
+from keras_megan.video.io.writing.codecs import SUFFIXES
 
 MARK = ".megan"
 _USUAL = ".mp4"
@@ -87,7 +87,7 @@ def place_results(
     Args:
         sources: The clips.
         output: What stands after `-o`; `None`: beside each clip.
-        addition: What names of results get besides, such as ".preview".
+        addition: A further part of the results' names, such as ".preview".
         make_folder: Whether to make a folder for the results that is not there.
 
     Raises:

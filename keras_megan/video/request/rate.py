@@ -37,7 +37,7 @@ _HIGHEST_FACTOR = 64
 
 @dataclass(frozen=True)
 class Placement:
-    """What becomes of a given frame and the gap behind it.
+    """The output frames made from a given frame and the gap after it.
 
     Attributes:
         given: Moments at which the frame itself is shown.
@@ -60,17 +60,17 @@ class Rate(Protocol):
         """When the last output frame disappears, given when the last input does."""
 
     def expected(self, frames: int, duration: Fraction) -> int:
-        """How many output frames so many given ones become."""
+        """The number of output frames that a number of given ones becomes."""
 
     def frames_per_second(self, given: Fraction) -> Fraction:
         """The result's rate, on average, if the input has the rate `given`."""
 
     def clock(self, time_base: Fraction) -> Fraction:
-        """The unit in which moments are whole numbers, if the input counts in this."""
+        """The result's time base in seconds, given the input's."""
 
     @property
     def only_half(self) -> bool:
-        """Whether every new frame lies half-way, as every network can make it."""
+        """Whether all new frames lie half-way, which every network can make."""
 
 
 class Multiple:
@@ -174,8 +174,8 @@ def choose_rate(
     """The `Rate` that was asked for.
 
     Args:
-        fps: What stands after `--fps`, or `None`.
-        factor: What stands after `--factor`, or `None`; neither: 2.
+        fps: The value of `--fps`, or `None`.
+        factor: The value of `--factor`, or `None`. Without either, 2.
         given_fps: The input's average rate.
 
     Raises:

@@ -40,7 +40,7 @@ _KERNEL = (
 
 @dataclass(frozen=True)
 class Size:
-    """What stands after `--size`.
+    """The value of `--size`.
 
     Attributes:
         width, height: Pixels; `width` is `None` for a number of lines ("1080p").
@@ -87,7 +87,7 @@ def output_size(
         width, height: The input's, as shown.
         largest: How many times the network enlarges.
         scale: Factor, 1 to `largest`; or
-        size: What stands after `--size`; neither: `largest` times.
+        size: The value of `--size`. Without either, `largest` times.
         fit: Whether `size` is a box that the result has to fit into.
 
     Returns:
@@ -149,7 +149,7 @@ def _even(length: Fraction | int) -> int:
 def resizer(width: int, height: int) -> Callable[[np.ndarray], np.ndarray]:
     """A function that resizes RGB images (H, W, 3), uint8 or uint16, with antialiasing.
 
-    Images that have the size already are passed on untouched.
+    Images that already have that size are returned unchanged.
     """
 
     def resize(image: np.ndarray) -> np.ndarray:

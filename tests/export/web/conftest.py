@@ -4,13 +4,12 @@ import json
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from export.web.chromium import NO_BROWSER, find_chromium, run_in_chromium
 from export.web.packages import HERE
 from export.web.serve import serving
-from keras_megan import MEGAN
+from tests.networks import tiny_megan
 
 #: Set where the tests must run, so that a missing browser is a failure.
 REQUIRED = "KERAS_MEGAN_REQUIRE_BROWSER"
@@ -44,11 +43,9 @@ def visit(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def small_network(tmp_path_factory):
     """The path of a MEGAN of few operations whose every weight does something."""
-    rng = np.random.default_rng(1)
-    model = MEGAN(
+    model = tiny_megan(
+        gain=0.2,
         filters=4,
-        extraction_blocks=0,
-        alignment="window",
         alignment_options={
             "levels": 2,
             "reach": 2,
@@ -56,16 +53,12 @@ def small_network(tmp_path_factory):
             "matching_filters": 4,
         },
         descriptor_size=2,
+        extraction_blocks=0,
         non_local_blocks=0,
         fusion_blocks=0,
         reconstruction_blocks=0,
-        tail="light",
-        tail_filters=4,
         name="small",
     )
-    for weight in model.trainable_weights:
-        fan_in = max(1, int(np.prod(weight.shape[:-1])))
-        weight.assign(rng.normal(size=weight.shape) * 0.2 / np.sqrt(fan_in))
     path = tmp_path_factory.mktemp("network") / "small.keras"
     model.save(path)
     return path

@@ -15,7 +15,7 @@ from export.build import make
 from export.web.packages import VENDORED
 from export.web.serve import HEADERS, PAGE_POLICY
 from export.web.site import SiteSettings, build_site
-from keras_megan.video.io.read import open_clip
+from keras_megan.video.io.reading.read import open_clip
 from keras_megan.video.models.runner import load_runner
 from keras_megan.video.upscale import upscale
 from tests.export.web import clips

@@ -18,6 +18,7 @@ from export.web.site import SiteSettings
 ROOT = Path(__file__).parents[3]
 
 
+@pytest.mark.slow
 def test_bad_input_is_one_line_and_status_1(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "export.web", "--out", "new", "--serve"],

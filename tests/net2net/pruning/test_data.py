@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from keras_megan import net2net
-from keras_megan.net2net.pruning.data import Data, DataError
+from keras_megan.net2net.pruning.importances.data import Data, DataError
 
 X = np.arange(40, dtype="float32").reshape(10, 4)
 Y = np.arange(10)

@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from keras_megan import net2net
-from keras_megan.net2net.pruning.importance import ImportanceError
+from keras_megan.net2net.pruning.importances.importance import ImportanceError
 from tests.net2net.helpers import random_inputs, randomize, run
 
 
@@ -187,7 +187,8 @@ def test_names_stand_for_importances(model):
 
 def test_an_importance_of_ones_own_gets_a_name(model, monkeypatch):
     monkeypatch.setattr(
-        "keras_megan.net2net.pruning.importance.IMPORTANCES", dict(net2net.IMPORTANCES)
+        "keras_megan.net2net.pruning.importances.importance.IMPORTANCES",
+        dict(net2net.IMPORTANCES),
     )
 
     @net2net.register_importance("last_first")

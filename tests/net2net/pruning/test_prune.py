@@ -9,7 +9,7 @@ from keras import layers
 
 from keras_megan import net2net
 from keras_megan.net2net.plan import PlanError
-from keras_megan.net2net.pruning.importance import ImportanceError
+from keras_megan.net2net.pruning.importances.importance import ImportanceError
 from tests.net2net.helpers import randomize
 
 
@@ -67,6 +67,7 @@ def published_gmac(model):
     return (net2net.count_macs(model) + extra) / 1e9
 
 
+@pytest.mark.slow
 def test_resnet18_at_half_gives_the_published_figures():
     # Torch-Pruning's README: 1.822 -> 0.487 GMAC, 11.69 -> 3.06 M parameters.
     model = resnet18()

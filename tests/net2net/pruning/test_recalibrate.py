@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from keras_megan import net2net
-from keras_megan.net2net.pruning.data import DataError
+from keras_megan.net2net.pruning.importances.data import DataError
 from tests.net2net.helpers import random_inputs, randomize, run
 
 

@@ -14,12 +14,14 @@ import pytest
 from keras_megan.video.cluster.crew import Crew, Segments
 from keras_megan.video.cluster.worker import Worker
 from keras_megan.video.errors import VideoError
-from keras_megan.video.io.image_folder import TIMESTAMPS
+from keras_megan.video.io.reading.image_folder import TIMESTAMPS
 from keras_megan.video.jobs.journal import work_folder
 from keras_megan.video.models.engines import Model
 from keras_megan.video.upscale import UpscaleOptions, check_job, run_job, upscale
 from tests.video.clips import PlainRunner, picture, write_clip
-from tests.video.test_rate import BlendRunner
+from tests.video.request.test_rate import BlendRunner
+
+pytestmark = pytest.mark.slow
 
 
 class LostError(Exception):

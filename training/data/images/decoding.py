@@ -2,9 +2,9 @@
 
     bytes of each file -> uint8 (N, H, W, 3) RGB
 
-Images larger than asked are shrunk by areas and cut to a centred square; smaller ones
-are refused, because enlarging them would make up what is not there. All files are
-looked at first, so that the line can say how many are at fault.
+Images larger than asked for are shrunk by averaging and cropped to a centred square;
+smaller ones are refused, because enlarging them would invent detail. All files are
+checked first, so that the line can say how many are at fault.
 """
 
 from collections.abc import Callable, Iterable

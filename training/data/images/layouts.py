@@ -98,7 +98,7 @@ def pack_classes(path: Path, split: str) -> tuple[str, ...] | None:
 
 # === CIFAR-10 =========================================================================
 def holds_cifar(path: Path) -> bool:
-    """Whether there are CIFAR-10's binary files."""
+    """Whether the folder holds CIFAR-10's binary files."""
     return any((path / names[0]).is_file() for names in CIFAR_FILES.values())
 
 

@@ -1,0 +1,1 @@
+"""How much units matter: by their weights, and by what they do on data."""

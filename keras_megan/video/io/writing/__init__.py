@@ -1,0 +1,1 @@
+"""Files out: encoding segments, and joining them with what goes beside pictures."""
