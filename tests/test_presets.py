@@ -65,7 +65,12 @@ def edit(folder, **changes):
 
 # === What ships =======================================================================
 def test_every_shipped_preset_has_a_description_builds_and_is_small():
-    assert set(MEGAN.presets) >= {"megan_edge", "megan_mobile", "megan_nano"}
+    assert set(MEGAN.presets) >= {
+        "megan_edge",
+        "megan_edge_real",
+        "megan_mobile",
+        "megan_nano",
+    }
     for name, description in MEGAN.presets.items():
         assert description and "\n" not in description
         model = MEGAN.from_preset(name, load_weights=False)

@@ -3,6 +3,7 @@
 import runpy
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from keras_megan.megan import MEGAN
@@ -69,3 +70,14 @@ def test_cumulative_and_scratch_end_in_the_same_network():
     assert isinstance(grown, MEGAN) and model.count_params() < 0.3 * 589_133
     shapes = [[tuple(v.shape) for v in m.variables] for m in (grown, whole)]
     assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize("name", ["whole", "no_fusion"])
+def test_networks_of_the_ablation_begin_as_megan_edge(name):
+    recipe = load_recipe(f"{FOLDER}/ablation.py:{name}")
+    frames = np.random.default_rng(0).random((1, 4, 16, 24, 3), np.float32)
+    made = recipe.model()
+    expected = MEGAN.from_preset("megan_edge")(frames)
+    np.testing.assert_array_equal(made(frames), expected)
+    (stage,) = recipe.stages
+    assert {layer.name for layer in made.layers} >= set(stage.layers)
