@@ -62,7 +62,8 @@ def configuration_of(module):
     def remember(self, cls, init_kwargs, input_data, *args, **kwargs):
         found.setdefault("one", (cls, init_kwargs, input_data))
 
-    TestCase.run_backbone_test = TestCase.run_vision_backbone_test = remember
+    for runner in ("backbone", "vision_backbone", "model_saving"):
+        setattr(TestCase, f"run_{runner}_test", remember)
     tests = [
         value
         for value in vars(importlib.import_module(module)).values()

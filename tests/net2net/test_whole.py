@@ -336,7 +336,6 @@ def test_a_layer_made_with_a_policy_needs_no_get_config():
     assert_exact(model, wide)
 
 
-@register
 class NumberedPositions(layers.Layer):
     """Adds an embedding of positions, whose numbers are a weight."""
 
