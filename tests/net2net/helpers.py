@@ -52,10 +52,9 @@ def largest_difference(expected, received):
     return worst
 
 
-def masked_copy(model, plan):
+def masked_copy(plan):
     """The original with the units that a plan leaves out set to zero everywhere."""
-    graph = net2net.ChannelGraph(model)
-    copy = net2net.Plan(graph)
+    copy = net2net.Plan(plan.graph)
     masked = copy.apply()
     new_of = {id(old): new for old, new in copy.pairs(masked)}
     for weight in plan.graph.weights:

@@ -23,21 +23,21 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*does not support masking:UserW
 
 @pytest.mark.parametrize("number", [*IMAGE_MODELS, *SEQUENCE_MODELS])
 def test_widening(number):
-    promises.widening_keeps_the_function(promises.model_of(number), number)
+    promises.widening_keeps_the_function(promises.graph_of(number), number)
 
 
 @pytest.mark.parametrize("number", IMAGE_MODELS)
 def test_widening_and_back(number):
     assert promises.the_way_back_gives_the_weights_back(
-        promises.model_of(number), number
+        promises.graph_of(number), number
     )
 
 
 @pytest.mark.parametrize("number", [*IMAGE_MODELS, *SEQUENCE_MODELS[:3]])
 def test_pruning_equals_masking(number):
-    promises.pruning_equals_masking(promises.model_of(number), number)
+    promises.pruning_equals_masking(promises.graph_of(number), number)
 
 
 @pytest.mark.parametrize("number", [*IMAGE_MODELS[:2], *SEQUENCE_MODELS[:1]])
 def test_saving(number):
-    promises.saving_keeps_the_function(promises.model_of(number), number)
+    promises.saving_keeps_the_function(promises.graph_of(number), number)

@@ -323,3 +323,66 @@ def test_a_layer_that_adds_a_loss_in_training_keeps_it_and_changes_its_width():
     assert_exact(model, wide)
     wide(random_inputs(wide), training=True)
     assert len(wide.losses) == 1
+
+
+# === What models hold beside their operations =========================================
+def test_a_layer_made_with_a_policy_needs_no_get_config():
+    policy = keras.DTypePolicy("float32")
+    model = sandwich(layers.Identity(dtype=policy, name="nothing"))
+    with pytest.raises(NotImplementedError):
+        model.get_layer("nothing").get_config()
+    plan, wide = widened(model)
+    assert plan.maps
+    assert_exact(model, wide)
+
+
+class NumberedPositions(layers.Layer):
+    """Adds an embedding of positions, whose numbers are a weight."""
+
+    def build(self, shape):
+        self.numbers = self.add_weight(
+            shape=(1, shape[1]), dtype="int32", trainable=False, name="numbers"
+        )
+        self.numbers.assign(np.arange(shape[1])[None])
+        self.table = self.add_weight(shape=shape[1:], name="table")
+
+    def call(self, x):
+        return x + ops.take(self.table, self.numbers, axis=0)
+
+
+def test_whole_numbers_among_the_weights_stay_whole_numbers():
+    entry = keras.Input((5, 3))
+    x = NumberedPositions()(layers.Dense(6, name="before")(entry))
+    model = randomize(keras.Model(entry, layers.Dense(2)(x)))
+    plan, wide = widened(model)
+    assert plan.maps
+    assert_exact(model, wide)
+
+
+@register
+class Table(layers.Layer):
+    """Gives a table that depends on nothing but the width of its input."""
+
+    def call(self, x):
+        return ops.convert_to_tensor(np.linspace(-1, 1, x.shape[-1], dtype="float32"))
+
+
+def test_operations_on_what_a_layer_makes_of_nothing():
+    x = entry = keras.Input((5,))
+    x = layers.Dense(4, name="before")(x)
+    x = layers.Dense(6, name="free")(x + ops.expand_dims(Table()(x), 0))
+    model = randomize(keras.Model(entry, layers.Dense(2)(x)))
+    plan, wide = widened(model)
+    assert plan.maps
+    assert_exact(model, wide)
+
+
+def test_layers_that_hang_on_a_model_without_being_called_do_not_matter():
+    whole = sandwich(layers.ReLU())
+    part = keras.Model(whole.input, whole.get_layer("free").output)
+    x = layers.Dense(2)(part.output)
+    model = keras.Model(part.input, x)
+    model.whole = whole
+    plan, wide = widened(model)
+    assert {group.name for group in plan.maps} == {"before.units", "free.units"}
+    assert_exact(model, wide)

@@ -207,10 +207,13 @@ class ChannelGraph:
 
     def _apply_source(self, call):
         source, tensor = call.operation, call.outputs[0]
+        whole_numbers = source.variable is not None and "float" not in tensor.dtype
         layouts = []
         for axis, size in enumerate(tensor.shape):
             if source.varies:
                 layouts.append(Layout.fixed(size, "a constant depends on a size"))
+            elif whole_numbers:
+                layouts.append(Layout.fixed(size, "its weight holds whole numbers"))
             elif size < 2:
                 layouts.append(Layout.fixed(size, "it has fewer than two positions"))
             else:

@@ -35,8 +35,13 @@ def identity_map(layout):
 
 
 def _tensors_of(structure):
+    """The tensors among what a call gave; of constants alone it gives real ones."""
     leaves = keras.tree.flatten(structure)
-    return [leaf for leaf in leaves if isinstance(leaf, keras.KerasTensor)]
+    return [
+        leaf
+        for leaf in leaves
+        if isinstance(leaf, keras.KerasTensor) or keras.ops.is_tensor(leaf)
+    ]
 
 
 def _can_be_loaded(layer_class):
@@ -295,13 +300,14 @@ class Rewriter:
         if source.variable is not None:
             shape = [self.plan.size(layout) for layout in layouts]
             variable = source.variable
+            follows_owner = source.owner and "float" in variable.dtype
             layer = ChannelWeights(
                 shape,
                 # A variable that is not the model's own is not trained by it either.
                 trainable=variable.trainable and id(variable) in self._own,
                 regularizer=getattr(variable, "regularizer", None),
                 constraint=getattr(variable, "constraint", None),
-                dtype=source.owner.dtype_policy if source.owner else variable.dtype,
+                dtype=source.owner.dtype_policy if follows_owner else variable.dtype,
                 name=self._unique(source.name),
             )
             tensor = layer(self._anchor)

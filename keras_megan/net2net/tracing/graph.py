@@ -23,7 +23,7 @@ from keras_megan.net2net.tracing.inputs import (
 )
 from keras_megan.net2net.tracing.merging import DisagreementError, merge
 from keras_megan.net2net.tracing.nodes import layers_of
-from keras_megan.net2net.tracing.tracer import Tracer, tensor_of
+from keras_megan.net2net.tracing.tracer import Tracer, is_plain_graph, tensor_of
 
 #: Pairs of sizes for the batch, and for every other open axis by its position. Unequal
 #: and unusual, so that they are not taken for something else; small ones for models
@@ -234,13 +234,24 @@ def _may_be_random(call):
     return np.issubdtype(source.value.dtype, np.floating)
 
 
+def _callable_layers(model):
+    """The layers that a call of the model may call.
+
+    A functional model runs its operations; what else hangs on it does nothing.
+    """
+    if not is_plain_graph(model) or isinstance(model, keras.Sequential):
+        return layers_of(model)
+    parts = [part for part in model.operations if isinstance(part, keras.Layer)]
+    return [model, *(inner for part in parts for inner in layers_of(part))]
+
+
 def _unused_variable(model, tracer):
     """A (layer, variable) of the model that no recorded call uses, or None."""
     used = set(tracer.sources)
     for operation in tracer.operations:
         if isinstance(operation, keras.Layer):
             used.update(id(variable) for variable in operation.variables)
-    for layer in layers_of(model):
+    for layer in _callable_layers(model):
         for variable in layer._trainable_variables + layer._non_trainable_variables:
             if id(variable) not in used:
                 return layer, variable

@@ -32,13 +32,36 @@ def config_of(layer):
     """Returns a copy of a layer's configuration, to be built for other shapes.
 
     Raises:
+        NotImplementedError: If its class has none.
         TypeError: If its ``get_config`` does not return a dict.
     """
-    config = layer.get_config()
+    try:
+        config = layer.get_config()
+    except NotImplementedError:
+        # Keras gives up where a class without `get_config` was given any object, be
+        # it only a data type policy.
+        if not _has_no_settings(type(layer)):
+            raise
+        config = {
+            "name": layer.name,
+            "trainable": layer.trainable,
+            "dtype": keras.dtype_policies.serialize(layer.dtype_policy),
+        }
     if not isinstance(config, dict):
         kind = type(layer).__name__
         raise TypeError(f"{kind}.get_config returns {type(config).__name__}, no dict.")
     return without_build(copy.deepcopy(config))
+
+
+def _has_no_settings(kind):
+    """Whether the constructor of a class takes Keras's own arguments alone."""
+    own = kind.mro()[: kind.mro().index(keras.Layer)]
+    return all(
+        parameter.kind is inspect.Parameter.VAR_KEYWORD or name in ("self", *_KERAS_OWN)
+        for part in own
+        if "__init__" in vars(part)
+        for name, parameter in inspect.signature(part.__init__).parameters.items()
+    )
 
 
 def functions_of(layer):
