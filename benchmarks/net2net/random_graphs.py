@@ -2,11 +2,11 @@
 
     python -m benchmarks.net2net.random_graphs --count 2000 --output graphs.jsonl
 
-The models and the promises are those of `tests.net2net.promises`: half are image models
-of common motifs, half are sequence models of what is hard to follow (masks, subclasses
-that override a helper, activations that mix units, reshapes by the size of the input,
-operations without a rule). Each is widened (its plan taken through JSON), widened and
-narrowed again, and pruned; every tenth is saved and loaded.
+The models and the promises are those of `tests.net2net.graphs.promises`: half are image
+models of common motifs, half are sequence models of what is hard to follow (masks,
+subclasses that override a helper, activations that mix units, reshapes by the size of
+the input, operations without a rule). Each is widened (its plan taken through JSON),
+widened and narrowed again, and pruned; two of ten are saved and loaded.
 
 One line is printed for every model that is not right, with its number, which is its
 seed; and counts at the end: right, wrong (a promise is broken), exception (anything
@@ -31,7 +31,7 @@ _RESULT = "RESULT "
 
 def try_one(number):
     """Returns the row of one model: its number, the result, and what was not right."""
-    from tests.net2net import promises
+    from tests.net2net.graphs import promises
 
     row = {"number": number, "result": "right"}
     step = "build"

@@ -19,11 +19,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_megan.net2net.channels.activations import activation_of, is_idempotent
 from keras_megan.net2net.channels.channel_graph import UnknownLayerError
 from keras_megan.net2net.plan import Plan, PlanError, as_graph
 from keras_megan.net2net.rewriting import rewrite
 from keras_megan.net2net.rewriting.insertion import Insertion
-from keras_megan.net2net.rules.activations import activation_of, is_idempotent
 
 _CONVOLUTIONS = {
     3: keras.layers.Conv1D,

@@ -67,3 +67,18 @@ def masked_copy(plan):
                 value[tuple(index)] = 0
         new_of[id(weight.variable)].assign(value)
     return masked
+
+
+def difference(model, inputs, factor=1.5, training=False):
+    """Largest difference that widening makes, and the wide model."""
+    wide = net2net.widen(model, factor=factor).apply()
+    expected = run(model, inputs, training=training)
+    return largest_difference(expected, run(wide, inputs, training=training)), wide
+
+
+def readout(x):
+    """A small classifier over the last axis."""
+    while len(x.shape) > 2:
+        x = keras.ops.mean(x, axis=1)
+    free = keras.layers.Dense(6, activation="tanh", name="free")
+    return keras.layers.Dense(2)(free(x))

@@ -1,4 +1,4 @@
-"""What used to be wrong without a word: masks, overridden helpers, chance, training.
+"""What used to be wrong without a word: masks, overridden helpers, chance.
 
 Every test compares the outputs themselves, not what the library says of them.
 """
@@ -10,7 +10,14 @@ from keras import layers, ops
 
 from keras_megan import net2net
 from keras_megan.net2net.rewriting.apply import VerificationError
-from tests.net2net.helpers import largest_difference, random_inputs, randomize, run
+from tests.net2net.helpers import (
+    difference,
+    largest_difference,
+    random_inputs,
+    randomize,
+    readout,
+    run,
+)
 
 FACTOR = 1.5
 
@@ -19,23 +26,11 @@ def register(cls):
     return keras.saving.register_keras_serializable("net2net_never_wrong")(cls)
 
 
-def difference(model, inputs, factor=FACTOR, training=False):
-    wide = net2net.widen(model, factor=factor).apply()
-    expected = run(model, inputs, training=training)
-    return largest_difference(expected, run(wide, inputs, training=training)), wide
-
-
 def padded_tokens(model, batch=4):
     tokens = random_inputs(model, batch=batch)
     tokens[:, 0] = 3
     tokens[:, 3:] = 0
     return tokens
-
-
-def readout(x):
-    while len(x.shape) > 2:
-        x = ops.mean(x, axis=1)
-    return layers.Dense(2)(layers.Dense(6, activation="tanh", name="free")(x))
 
 
 # === Masks ============================================================================
@@ -269,77 +264,6 @@ def test_the_way_back_is_exact_or_refused(make, shares):
         assert "cannot be undone" in str(error)
         return
     assert largest_difference(run(model, inputs), run(narrow, inputs)) <= 5e-6
-
-
-# === What training sees ===============================================================
-@register
-class Regularized(layers.Layer):
-    def build(self, shape):
-        self.gain = self.add_weight(
-            shape=(shape[-1],), name="gain", regularizer="l2", constraint="non_neg"
-        )
-
-    def call(self, x):
-        return x * self.gain
-
-
-def test_regularizers_and_constraints_of_own_weights_stay():
-    entry = keras.Input((5,))
-    model = randomize(
-        keras.Model(entry, readout(Regularized()(layers.Dense(4)(entry))))
-    )
-    for classes in (1.5, {"free": 8}):
-        wide = net2net.widen(model, classes).apply()
-        assert len(wide.losses) == len(model.losses) == 1
-        constrained = [w for w in wide.weights if w.constraint is not None]
-        assert len(constrained) == 1
-
-
-@register
-class ActiveBlock(layers.Layer):
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.inner = layers.Dense(4)
-
-    def build(self, shape):
-        self.inner.build(shape)
-
-    def call(self, x):
-        return self.inner(x) * 2.0
-
-
-def test_activity_regularizers_of_composite_layers_stay():
-    entry = keras.Input((5,))
-    x = ActiveBlock(activity_regularizer="l2")(layers.Dense(4)(entry))
-    model = randomize(keras.Model(entry, readout(x)))
-    inputs = random_inputs(model)
-    error, wide = difference(model, inputs)
-    model(inputs), wide(inputs)
-    assert error <= 2e-6 and len(wide.losses) == len(model.losses) == 1
-    np.testing.assert_allclose(model.losses[0], wide.losses[0], rtol=1e-5)
-
-
-def test_frozen_wrappers_stay_frozen():
-    entry = keras.Input((5, 4))
-    attention = layers.MultiHeadAttention(2, 3, name="attention")
-    x = attention(entry, entry)
-    x = layers.Bidirectional(layers.LSTM(3), name="both")(x)
-    model = randomize(keras.Model(entry, layers.Dense(2)(x)))
-    for name in ("attention", "both"):
-        model.get_layer(name).trainable = False
-    wide = net2net.widen(model, factor=FACTOR).apply()
-    assert len(wide.trainable_weights) == len(model.trainable_weights) == 2
-
-
-def test_variables_of_a_closure_are_not_trained():
-    outside = keras.Variable(np.arange(4.0, dtype="float32"), trainable=True)
-    entry = keras.Input((5,))
-    scaled = layers.Lambda(lambda x: x * outside, output_shape=(4,))
-    x = scaled(layers.Dense(4)(entry))
-    model = randomize(keras.Model(entry, readout(x)))
-    error, wide = difference(model, random_inputs(model))
-    assert error <= 2e-6
-    assert len(wide.trainable_weights) == len(model.trainable_weights)
 
 
 # === The net under all of it ==========================================================

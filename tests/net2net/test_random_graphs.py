@@ -5,7 +5,7 @@
 
 import pytest
 
-from tests.net2net import promises
+from tests.net2net.graphs import promises
 
 
 def numbers(first):

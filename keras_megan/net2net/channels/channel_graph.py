@@ -20,6 +20,7 @@ import math
 
 import keras
 
+from keras_megan.net2net.channels.activations import has_known_activation
 from keras_megan.net2net.channels.layout import Layout, unify
 from keras_megan.net2net.channels.roles import Follow, reads, writes
 from keras_megan.net2net.channels.sizes import shape_under
@@ -29,7 +30,6 @@ from keras_megan.net2net.channels.whole import (
     settle_shared_variables,
 )
 from keras_megan.net2net.errors import Net2NetError
-from keras_megan.net2net.rules.activations import has_known_activation
 from keras_megan.net2net.rules.base import RULES, Site, as_outputs, is_linear
 from keras_megan.net2net.tracing import calls as calls_lib
 from keras_megan.net2net.tracing.graph import trace

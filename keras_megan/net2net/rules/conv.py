@@ -9,7 +9,7 @@ convolution by another name), the groups themselves are the units.
 
 import keras
 
-from keras_megan.net2net.rules.activations import (
+from keras_megan.net2net.channels.activations import (
     activation_of,
     is_linear_activation,
     is_mixing,

@@ -7,8 +7,8 @@ rows and writes them with its columns.
 
 import keras
 
+from keras_megan.net2net.channels.activations import is_per_channel
 from keras_megan.net2net.channels.layout import Layout
-from keras_megan.net2net.rules.activations import is_per_channel
 from keras_megan.net2net.rules.base import reads, register_rule, writes
 
 _GATES = {

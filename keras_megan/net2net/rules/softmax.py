@@ -8,8 +8,8 @@ by the weight, so that every copy has the probability of its original.
 import keras
 import numpy as np
 
+from keras_megan.net2net.channels.activations import activation_of, is_mixing
 from keras_megan.net2net.channels.layout import Layout
-from keras_megan.net2net.rules.activations import activation_of, is_mixing
 from keras_megan.net2net.rules.base import register_rule
 from keras_megan.net2net.rules.normalization import normalized_axes
 

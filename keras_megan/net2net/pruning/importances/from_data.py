@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_megan.net2net.channels.activations import activation_of, is_linear_activation
 from keras_megan.net2net.channels.channel_graph import ChannelGraph
 from keras_megan.net2net.channels.layout import Group
 from keras_megan.net2net.pruning.importances.data import Data
@@ -26,7 +27,6 @@ from keras_megan.net2net.pruning.importances.importance import (
     value_of,
 )
 from keras_megan.net2net.rewriting import rewrite
-from keras_megan.net2net.rules.activations import activation_of, is_linear_activation
 
 
 class _FromGradients(Importance):

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from keras_megan import net2net
-from tests.net2net import image_graphs, odd_graphs
+from tests.net2net.graphs import image_graphs, odd_graphs
 from tests.net2net.helpers import (
     largest_difference,
     masked_copy,
