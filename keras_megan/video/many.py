@@ -70,6 +70,8 @@ def upscale_clips(
             runner = models.runner(info.height, info.width, job.needs)
             check_interrupts()
             summary = run_job(job, runner, reporter)
+            if model.why:
+                summary.notes.insert(0, model.why)
         except VideoError as error:
             yield Outcome(clip, error=str(error))
         else:
