@@ -180,7 +180,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", help=".npz pack of JPEG images")
     parser.add_argument("--count", type=int, default=5000, help="training images")
-    parser.add_argument("--steps", type=int, default=300, help="of training")
+    parser.add_argument("--steps", type=int, default=300, help="steps of training")
     parser.add_argument("--tune", type=int, default=25, help="steps after pruning")
     parser.add_argument("--macs", type=float, default=0.5, help="share that stays")
     parser.add_argument("--samples", type=int, default=256, help="for importances")

@@ -94,7 +94,7 @@ def measure(width: int, height: int, frames: int) -> tuple[float, float, float, 
 def main() -> None:
     """The program."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--size", default="320x180", help="of the input, WxH")
+    parser.add_argument("--size", default="320x180", help="size of the input, WxH")
     parser.add_argument("--rate", type=float, default=10, help="frames/s of a worker")
     parser.add_argument("--frames", type=int, default=300)
     given = parser.parse_args()

@@ -47,7 +47,7 @@ def cuts_of(frames: list[np.ndarray]) -> list[int]:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folders", type=Path, nargs="+")
-    parser.add_argument("--frames", type=int, default=150, help="of each clip")
+    parser.add_argument("--frames", type=int, default=150, help="frames of each clip")
     parser.add_argument("--tries", type=int, default=3, help="for each clip and gap")
     parser.add_argument("--seed", type=int, default=0)
     parsed = parser.parse_args(arguments)

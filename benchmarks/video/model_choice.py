@@ -66,8 +66,8 @@ def measure(clip: Clip, codec: Codec, quality: int, models: dict) -> dict:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("clips", type=Path, help="folder of clips")
-    parser.add_argument("--frames", type=int, default=13, help="of each clip")
-    parser.add_argument("--qualities", type=int, default=6, help="of each codec")
+    parser.add_argument("--frames", type=int, default=13, help="frames of each clip")
+    parser.add_argument("--qualities", type=int, default=6, help="tried of each codec")
     parser.add_argument("--output", type=Path, help="a JSON file for all rows")
     parsed = parser.parse_args(arguments)
     models = {name: load_model(name) for name in MODELS}

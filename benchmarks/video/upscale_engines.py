@@ -63,7 +63,7 @@ def main() -> None:
     """The program."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--preset", default="megan_edge")
-    parser.add_argument("--size", default="320x180", help="of the input, WxH")
+    parser.add_argument("--size", default="320x180", help="size of the input, WxH")
     parser.add_argument("--precision", default="int8")
     parser.add_argument("--pairs", type=int, default=5)
     given = parser.parse_args()
