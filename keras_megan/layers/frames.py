@@ -19,6 +19,8 @@ graph), slices and concatenations run along the batch axis itself and no tensor
 has more than four axes, which is what mobile GPUs can run.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -82,7 +84,7 @@ def _over(length, divisor, layer):
 class _FrameLayer(keras.layers.Layer):
     """Base of the leaves with a fixed number of frames and no weights."""
 
-    def __init__(self, num_frames, **kwargs):
+    def __init__(self, num_frames: int, **kwargs: Any):
         super().__init__(**kwargs)
         if num_frames < 1:
             raise ValueError(
@@ -179,7 +181,7 @@ class SelectFrames(_FrameLayer):
         stop: one past the last frame kept, at most T.
     """
 
-    def __init__(self, num_frames, start, stop, **kwargs):
+    def __init__(self, num_frames: int, start: int, stop: int, **kwargs: Any):
         super().__init__(num_frames, **kwargs)
         if not 0 <= start < stop <= num_frames:
             raise ValueError(
@@ -216,7 +218,7 @@ class InterleaveFrames(_FrameLayer):
         num_frames: n, the number of given frames of a clip, at least 2.
     """
 
-    def __init__(self, num_frames, **kwargs):
+    def __init__(self, num_frames: int, **kwargs: Any):
         super().__init__(num_frames, **kwargs)
         if num_frames < 2:
             raise ValueError(

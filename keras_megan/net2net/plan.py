@@ -17,6 +17,7 @@ Plans are saved as JSON: `{"version", "model", "summary", "noise", "seed", "maps
 
 import json
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -69,13 +70,13 @@ class Plan(Maps):
 
     def __init__(
         self,
-        graph,
-        maps=None,
-        insertions=(),
-        summary="change",
-        noise=0.0,
-        seed=0,
-        restores=False,
+        graph: ChannelGraph,
+        maps: dict | None = None,
+        insertions: Iterable = (),
+        summary: str = "change",
+        noise: float = 0.0,
+        seed: int = 0,
+        restores: bool = False,
     ):
         super().__init__()
         self.graph = graph

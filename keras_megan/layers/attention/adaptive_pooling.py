@@ -13,6 +13,9 @@ Averages and 1x1 convolutions commute, so whoever needs averages of convolved fe
 pools first and convolves a few bins instead of all pixels.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import layers, ops
 
@@ -28,9 +31,9 @@ class AdaptiveAveragePooling(layers.Layer):
         bins: S, or a list of them.
     """
 
-    def __init__(self, bins, **kwargs):
+    def __init__(self, bins: int | Sequence[int], **kwargs: Any):
         super().__init__(**kwargs)
-        self.bins = tuple(bins) if isinstance(bins, (list, tuple)) else int(bins)
+        self.bins = tuple(bins) if isinstance(bins, Sequence) else int(bins)
 
     def call(self, inputs):
         batch, _, _, channels = ops.shape(inputs)

@@ -28,6 +28,8 @@ Source: the abstract of You et al., MEGAN, WACV 2022 (arXiv:2110.15327), which n
 module and its purpose; the equations are this project's reconstruction.
 """
 
+from typing import Any
+
 import keras
 from keras import layers, ops
 
@@ -64,7 +66,13 @@ class ChannelGraphAttention(layers.Layer):
         descriptor_size: S, the side of the averaged descriptors.
     """
 
-    def __init__(self, num_frames, memory="bank", descriptor_size=16, **kwargs):
+    def __init__(
+        self,
+        num_frames: int,
+        memory: str = "bank",
+        descriptor_size: int = 16,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         if memory not in MEMORIES:
             raise ValueError(
@@ -94,7 +102,7 @@ class ChannelGraphAttention(layers.Layer):
         attend = getattr(self, f"_attend_{self.memory}")
         return attend(self.describe(queries), self.describe(keys), values)
 
-    def describe(self, maps):
+    def describe(self, maps: Any) -> Any:
         """(B*T, H, W, C) -> (B*T, C, S*S), zero mean and unit variance over bins."""
         bins = ops.transpose(
             adaptive_average_pool(maps, self.descriptor_size), (0, 2, 1)
@@ -103,7 +111,7 @@ class ChannelGraphAttention(layers.Layer):
         variance = ops.mean(ops.square(bins), axis=-1, keepdims=True)
         return bins * ops.rsqrt(variance + EPSILON)
 
-    def edges(self, queries, keys, sets):
+    def edges(self, queries: Any, keys: Any, sets: int) -> Any:
         """Attention of query nodes over memory nodes.
 
         queries (G, I, S*S), keys (G, sets*C, S*S) -> (G, I, sets*C), rows sum to 1.
@@ -199,7 +207,12 @@ class MemoryGraphAggregation(Composite):
     """
 
     def __init__(
-        self, filters, num_frames, memory="bank", descriptor_size=16, **kwargs
+        self,
+        filters: int,
+        num_frames: int,
+        memory: str = "bank",
+        descriptor_size: int = 16,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.filters = int(filters)

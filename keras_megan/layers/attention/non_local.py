@@ -21,6 +21,8 @@ Zhang et al., Residual Non-local Attention Networks, ICLR 2019
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import layers, ops
@@ -55,7 +57,9 @@ class SpatialAttention(layers.Layer):
     the copies share its weight.
     """
 
-    def __init__(self, pool="pyramid", bins=(1, 2, 4, 8), **kwargs):
+    def __init__(
+        self, pool: str = "pyramid", bins: Sequence[int] = (1, 2, 4, 8), **kwargs: Any
+    ):
         super().__init__(**kwargs)
         if pool not in POOLS:
             raise ValueError(f"pool must be one of {POOLS}. Received: pool={pool!r}.")
@@ -109,7 +113,13 @@ class NonLocalResidualBlock(Composite):
         bins: grid sides of "pyramid".
     """
 
-    def __init__(self, filters, pool="pyramid", bins=(1, 2, 4, 8), **kwargs):
+    def __init__(
+        self,
+        filters: int,
+        pool: str = "pyramid",
+        bins: Sequence[int] = (1, 2, 4, 8),
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.filters = int(filters)
         self.pool = pool

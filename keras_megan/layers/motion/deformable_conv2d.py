@@ -27,11 +27,20 @@ Source: Zhu et al., "Deformable ConvNets v2: More Deformable, Better Results",
 CVPR 2019 (https://arxiv.org/abs/1811.11168).
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
 
-def deformable_conv2d(inputs, offsets, masks, kernel, bias=None, dilation_rate=1):
+def deformable_conv2d(
+    inputs: Any,
+    offsets: Any,
+    masks: Any,
+    kernel: Any,
+    bias: Any = None,
+    dilation_rate: int | tuple[int, int] = 1,
+) -> Any:
     """Modulated, grouped deformable convolution, stride 1, 'same' size.
 
     A sample at (y, x) contributes iff -1 < y < H and -1 < x < W. Positions are
@@ -252,14 +261,14 @@ class DeformableConv2D(keras.layers.Layer):
 
     def __init__(
         self,
-        filters,
-        kernel_size=3,
-        offset_groups=8,
-        dilation_rate=1,
-        activation=None,
-        use_bias=True,
-        kernel_initializer=None,
-        **kwargs,
+        filters: int,
+        kernel_size: int | tuple[int, int] = 3,
+        offset_groups: int = 8,
+        dilation_rate: int | tuple[int, int] = 1,
+        activation: Any = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = None,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if not all(isinstance(v, int) and v > 0 for v in (filters, offset_groups)):
@@ -307,7 +316,7 @@ class DeformableConv2D(keras.layers.Layer):
         )
         return self.activation(outputs)
 
-    def predict_offsets(self, guide):
+    def predict_offsets(self, guide: Any) -> tuple[Any, Any]:
         """Offsets (N, H, W, groups, taps, 2) in pixels and masks in 0..1 of `guide`."""
         predicted = ops.conv(
             guide,

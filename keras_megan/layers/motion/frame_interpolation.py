@@ -22,6 +22,8 @@ Source: feature-level temporal interpolation: Xiang et al., Zooming Slow-Mo, CVP
 (arXiv:2002.11616); the window branch is this project's own, see `motion_field`.
 """
 
+from typing import Any
+
 import keras
 from keras import layers, ops
 
@@ -88,7 +90,14 @@ class DeformableInterpolation(Composite):
     Call arguments and output: as `FrameInterpolation`.
     """
 
-    def __init__(self, filters, num_frames, levels=3, offset_groups=8, **kwargs):
+    def __init__(
+        self,
+        filters: int,
+        num_frames: int,
+        levels: int = 3,
+        offset_groups: int = 8,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.filters = int(filters)
         self.num_frames = int(num_frames)
@@ -142,14 +151,14 @@ class WindowInterpolation(MotionEstimate):
 
     def __init__(
         self,
-        filters,
-        num_frames,
-        levels=4,
-        reach=12,
-        motion_filters=None,
-        matching_filters=None,
-        finest_filters=None,
-        **kwargs,
+        filters: int,
+        num_frames: int,
+        levels: int = 4,
+        reach: int = 12,
+        motion_filters: int | None = None,
+        matching_filters: int | None = None,
+        finest_filters: int | None = None,
+        **kwargs: Any,
     ):
         super().__init__(
             num_frames,
@@ -170,7 +179,7 @@ class WindowInterpolation(MotionEstimate):
             filters, 3, padding="same", dtype=dtype, name="correct"
         )
 
-    def motion_alone(self, features, images):
+    def motion_alone(self, features: Any, images: Any) -> tuple[Any, Any]:
         """Flow (B*(n-1), H, W, 4) and images between, without moving the features."""
         sides = self.left(images), self.right(images)
         flow, mask, _ = self.estimate(self.motion, features, *sides)
@@ -219,7 +228,13 @@ class FrameInterpolation(Composite):
             "window".
     """
 
-    def __init__(self, filters, num_frames, alignment="deformable", **options):
+    def __init__(
+        self,
+        filters: int,
+        num_frames: int,
+        alignment: str = "deformable",
+        **options: Any,
+    ):
         of_any_layer = options.keys() & {"name", "dtype", "trainable"}
         super().__init__(**{key: options.pop(key) for key in of_any_layer})
         if alignment not in ALIGNMENTS:

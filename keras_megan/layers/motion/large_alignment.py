@@ -14,6 +14,8 @@ Source of the kernel: Keys, Cubic Convolution Interpolation for Digital Image
 Processing, IEEE ASSP 1981.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -47,7 +49,7 @@ class LargeAlignment(keras.layers.Layer):
         scale: how much larger the frames are.
     """
 
-    def __init__(self, reach=12, scale=4, **kwargs):
+    def __init__(self, reach: int = 12, scale: int = 4, **kwargs: Any):
         super().__init__(**kwargs)
         self.reach = int(reach)
         self.scale = int(scale)

@@ -16,6 +16,8 @@ Sources: time-dependent fields from one: Jiang et al., Super SloMo, CVPR 2018
 (arXiv:1609.05158), in reverse.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import layers, ops
@@ -53,7 +55,7 @@ class MotionAtTime(layers.Layer):
         reach: largest displacement, in pixels.
     """
 
-    def __init__(self, reach, **kwargs):
+    def __init__(self, reach: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.reach = int(reach)
         self.sampler = WindowAlignment(self.reach, dtype="float32", name="sampler")
@@ -124,7 +126,7 @@ class PixelUnshuffle(layers.Layer):
         block_size: r.
     """
 
-    def __init__(self, block_size=2, **kwargs):
+    def __init__(self, block_size: int = 2, **kwargs: Any):
         super().__init__(**kwargs)
         self.block_size = int(block_size)
 
@@ -168,7 +170,7 @@ class LargeInterpolation(Composite):
         reach: largest displacement, in small pixels.
     """
 
-    def __init__(self, filters, reach=12, **kwargs):
+    def __init__(self, filters: int, reach: int = 12, **kwargs: Any):
         super().__init__(**kwargs)
         self.filters = int(filters)
         self.reach = int(reach)

@@ -26,6 +26,8 @@ Sources: coarse-to-fine refinement: Ranjan and Black, SPyNet, CVPR 2017
 (arXiv:2007.12622).
 """
 
+from typing import Any
+
 import keras
 from keras import layers, ops
 
@@ -55,7 +57,7 @@ class BilateralCorrelation(layers.Layer):
         radius: largest |v| along each axis, in pixels.
     """
 
-    def __init__(self, radius=CORRELATION_RADIUS, **kwargs):
+    def __init__(self, radius: int = CORRELATION_RADIUS, **kwargs: Any):
         super().__init__(**kwargs)
         self.radius = int(radius)
 
@@ -129,7 +131,7 @@ class MotionField(Composite):
             least 2) per coarser level.
     """
 
-    def __init__(self, filters, levels=4, reach=12, **kwargs):
+    def __init__(self, filters: int, levels: int = 4, reach: int = 12, **kwargs: Any):
         super().__init__(**kwargs)
         if levels < 2:
             raise ValueError(
@@ -224,7 +226,7 @@ class SampleBothSides(Composite):
         reach: largest displacement, in pixels; see `WindowAlignment`.
     """
 
-    def __init__(self, reach, **kwargs):
+    def __init__(self, reach: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.reach = int(reach)
         self.sampler = WindowAlignment(reach, dtype=self.dtype_policy, name="sampler")

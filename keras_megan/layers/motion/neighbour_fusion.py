@@ -15,6 +15,8 @@ Sources: propagation along estimated motion: Chan et al., BasicVSR, CVPR 2021
 SloMo, CVPR 2018 (arXiv:1712.00080).
 """
 
+from typing import Any
+
 import keras
 from keras import layers, ops
 
@@ -45,7 +47,7 @@ class MotionToNeighbours(layers.Layer):
         reach: largest displacement of the field, in pixels.
     """
 
-    def __init__(self, reach, **kwargs):
+    def __init__(self, reach: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.reach = int(reach)
         self.sampler = WindowAlignment(self.reach, dtype="float32", name="sampler")
@@ -94,7 +96,13 @@ class NeighbourFusion(Composite):
     """
 
     def __init__(
-        self, filters, num_frames, moved_filters, hidden_filters, reach, **kwargs
+        self,
+        filters: int,
+        num_frames: int,
+        moved_filters: int,
+        hidden_filters: int,
+        reach: int,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.filters = int(filters)

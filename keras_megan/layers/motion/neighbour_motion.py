@@ -4,6 +4,8 @@ features (B*n, H, W, C) -> embedding -> pyramid -> `MotionField`
 images (B*n, H, W, 3)   --------------------------^
 """
 
+from typing import Any
+
 import keras
 from keras import layers
 
@@ -42,13 +44,13 @@ class MotionEstimate(Composite):
 
     def __init__(
         self,
-        num_frames,
-        levels=4,
-        reach=12,
-        motion_filters=32,
-        matching_filters=16,
-        finest_filters=None,
-        **kwargs,
+        num_frames: int,
+        levels: int = 4,
+        reach: int = 12,
+        motion_filters: int = 32,
+        matching_filters: int = 16,
+        finest_filters: int | None = None,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.num_frames = int(num_frames)
@@ -120,7 +122,7 @@ class NeighbourMotion(MotionEstimate):
     Args: see `MotionEstimate`.
     """
 
-    def __init__(self, num_frames, *args, **kwargs):
+    def __init__(self, num_frames: int, *args, **kwargs: Any):
         super().__init__(num_frames, *args, **kwargs)
         self.field = self.make_field("field")
 

@@ -19,6 +19,8 @@ Sources: Wang et al., EDVR, CVPRW 2019 (arXiv:1905.02716); in this form, without
 cascading: Xiang et al., Zooming Slow-Mo, CVPR 2020 (arXiv:2002.11616).
 """
 
+from typing import Any
+
 import keras
 from keras import layers
 
@@ -42,7 +44,9 @@ class FeaturePyramid(Composite):
         convolutions: convolutions per level, the first with stride 2.
     """
 
-    def __init__(self, filters, levels=3, convolutions=2, **kwargs):
+    def __init__(
+        self, filters: int, levels: int = 3, convolutions: int = 2, **kwargs: Any
+    ):
         super().__init__(**kwargs)
         self.filters = int(filters)
         self.levels = int(levels)
@@ -106,7 +110,9 @@ class PyramidAlignment(Composite):
         offset_groups: groups of channels that share offsets.
     """
 
-    def __init__(self, filters, levels=3, offset_groups=8, **kwargs):
+    def __init__(
+        self, filters: int, levels: int = 3, offset_groups: int = 8, **kwargs: Any
+    ):
         super().__init__(**kwargs)
         self.filters = int(filters)
         self.levels = int(levels)

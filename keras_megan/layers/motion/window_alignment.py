@@ -22,6 +22,8 @@ reshapes, concatenations, elementwise operations and batched matrix products, no
 more than four axes; `mobile_operations` chooses it.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -49,7 +51,7 @@ class WindowAlignment(keras.layers.Layer):
             costs (2*reach + 1) * (2*reach + 16) * C multiply-adds per pixel.
     """
 
-    def __init__(self, reach=12, **kwargs):
+    def __init__(self, reach: int = 12, **kwargs: Any):
         super().__init__(**kwargs)
         if reach < 1 or int(reach) != reach:
             raise ValueError(

@@ -12,6 +12,8 @@ same numbers, and one operation that mobile runtimes accelerate. (Keras's
 UpSampling2D fails on TensorFlow for unknown sizes.)
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -24,7 +26,7 @@ class BilinearUpsampling(keras.layers.Layer):
         scale: a whole number, at least 1.
     """
 
-    def __init__(self, scale=2, **kwargs):
+    def __init__(self, scale: int = 2, **kwargs: Any):
         super().__init__(**kwargs)
         self.scale = int(scale)
 

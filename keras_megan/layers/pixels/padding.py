@@ -7,6 +7,8 @@ exactly `scale` times the original. Both work for sizes known only at run time;
 where the size is known and fits, `PadToMultiple` does nothing at all.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -21,7 +23,7 @@ class PadToMultiple(keras.layers.Layer):
         multiple: a positive integer.
     """
 
-    def __init__(self, multiple, **kwargs):
+    def __init__(self, multiple: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.multiple = int(multiple)
 
@@ -70,7 +72,7 @@ class CropToScale(keras.layers.Layer):
         scale: a positive integer.
     """
 
-    def __init__(self, scale, **kwargs):
+    def __init__(self, scale: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.scale = int(scale)
 

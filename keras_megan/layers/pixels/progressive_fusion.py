@@ -15,6 +15,8 @@ fewer multiply-adds.
 Source: Yi et al., PFNL, ICCV 2019 (progressive fusion residual blocks).
 """
 
+from typing import Any
+
 import keras
 from keras import layers
 
@@ -35,7 +37,7 @@ class ProgressiveFusionBlock(Composite):
         num_frames: T, fixed by the weights of the 1x1 convolution.
     """
 
-    def __init__(self, filters, num_frames, **kwargs):
+    def __init__(self, filters: int, num_frames: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.filters = int(filters)
         self.num_frames = int(num_frames)

@@ -17,6 +17,8 @@ Slow-Mo (arXiv:2002.11616); trilinear skip: Geng et al., RSTT, CVPR 2022
 (arXiv:2203.14186).
 """
 
+from typing import Any
+
 import keras
 from keras import layers, ops
 
@@ -40,7 +42,7 @@ class PixelShuffle(layers.Layer):
         block_size: r.
     """
 
-    def __init__(self, block_size=2, **kwargs):
+    def __init__(self, block_size: int = 2, **kwargs: Any):
         super().__init__(**kwargs)
         self.block_size = int(block_size)
 
@@ -143,12 +145,12 @@ class Reconstruction(Composite):
 
     def __init__(
         self,
-        filters,
-        blocks,
-        tail="full",
-        tail_filters=None,
-        neighbours=None,
-        **kwargs,
+        filters: int,
+        blocks: int,
+        tail: str = "full",
+        tail_filters: int | None = None,
+        neighbours: dict[str, Any] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if tail not in TAILS:

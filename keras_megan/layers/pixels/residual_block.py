@@ -8,6 +8,8 @@ Source: Lim et al., EDSR, CVPRW 2017 (arXiv:1707.02921); the initial scale is th
 of Xiang et al., Zooming Slow-Mo, CVPR 2020 (arXiv:2002.11616).
 """
 
+from typing import Any
+
 import keras
 from keras import layers
 
@@ -24,7 +26,7 @@ class ResidualBlock(Composite):
         filters: number of channels, equal to the input's.
     """
 
-    def __init__(self, filters, **kwargs):
+    def __init__(self, filters: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.filters = int(filters)
         dtype = self.dtype_policy

@@ -11,6 +11,8 @@ Source: residual network without normalisation: Lim et al., EDSR, CVPRW 2017
 (arXiv:1707.02921).
 """
 
+from typing import Any
+
 import keras
 from keras import layers
 
@@ -40,7 +42,14 @@ class StillNetwork(Composite):
             `NeighbourFusion` but `filters`.
     """
 
-    def __init__(self, filters, blocks, tail_filters=None, neighbours=None, **kwargs):
+    def __init__(
+        self,
+        filters: int,
+        blocks: int,
+        tail_filters: int | None = None,
+        neighbours: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.filters = int(filters)
         self.blocks = int(blocks)

@@ -17,11 +17,12 @@ out: it is kept as it is, and the axes that it touches are frozen. `fixed` says 
 import difflib
 import functools
 import math
+from typing import Any
 
 import keras
 
 from keras_megan.net2net.channels.activations import has_known_activation
-from keras_megan.net2net.channels.layout import Layout, unify
+from keras_megan.net2net.channels.layout import Group, Layout, unify
 from keras_megan.net2net.channels.roles import Follow, reads, writes
 from keras_megan.net2net.channels.sizes import shape_under
 from keras_megan.net2net.channels.whole import (
@@ -86,25 +87,30 @@ class ChannelGraph:
     """
 
     def __init__(
-        self, model, input_shape=None, count=False, strict=False, keep_class=False
+        self,
+        model: keras.Model,
+        input_shape: Any = None,
+        count: bool = False,
+        strict: bool = False,
+        keep_class: bool = False,
     ):
         self.model = model
         self.keep_class = keep_class
         if count and input_shape is None:
             input_shape = known_shapes(model)
         self.graph = trace(model, is_primitive, input_shape, whole_sizes=count)
-        self.follows = {}
-        self.layouts = {}
-        self.players = {}
-        self.inexact = []
-        self.copies_only = []
-        self.alike = []
-        self.fixed = {}
-        self.constant_roles = {}
-        self.tried = {}
-        self.learned = {}
+        self.follows: dict = {}
+        self.layouts: dict = {}
+        self.players: dict = {}
+        self.inexact: list = []
+        self.copies_only: list = []
+        self.alike: list = []
+        self.fixed: dict = {}
+        self.constant_roles: dict = {}
+        self.tried: dict = {}
+        self.learned: dict = {}
         self._strict = strict
-        self._sources = {}
+        self._sources: dict = {}
         for tensor, name in zip(
             keras.tree.flatten(self.graph.inputs), self.graph.input_names, strict=True
         ):
@@ -285,7 +291,7 @@ class ChannelGraph:
                     found.update(dict.fromkeys(role.layout.groups))
         return [group for group in found if group.frozen is None]
 
-    def group(self, name):
+    def group(self, name: str) -> Group:
         """Returns the group of a name; raises `UnknownLayerError` if there is none."""
         for group in self.groups:
             if group.name == name:
@@ -295,7 +301,7 @@ class ChannelGraph:
             f"No group of channels '{name}'.{_suggest(name, names)}"
         )
 
-    def width(self, name):
+    def width(self, name: str) -> Layout:
         """Returns the layout of a layer's width.
 
         Args:
@@ -306,7 +312,7 @@ class ChannelGraph:
             UnknownLayerError: If there is no such layer, if the name is ambiguous, or
                 if the layer has no width of its own.
         """
-        candidates = {}
+        candidates: dict = {}
         for follow in self.follows.values():
             first = next(iter(follow.widths.values()), None)
             for known in {follow.name, follow.name.rsplit("/", 1)[-1]}:
@@ -341,7 +347,7 @@ class ChannelGraph:
         """List of all `Weight`, one per variable that a rule has spoken of."""
         return [w for follow in self.follows.values() for w in follow.weights.values()]
 
-    def members(self, group):
+    def members(self, group: Group) -> list[tuple]:
         """Returns (weight, axis, role) for every variable axis a group appears in."""
         return [
             (weight, axis, role)

@@ -28,12 +28,12 @@ class AxisRole:
         return "reads" if self.reads else "writes"
 
 
-def writes(layout):
+def writes(layout: Layout) -> AxisRole:
     """The variable's axis produces these units: copies are plain copies."""
     return AxisRole(layout, reads=False)
 
 
-def reads(layout):
+def reads(layout: Layout) -> AxisRole:
     """The variable's axis consumes these units: copies are weighed by their shares."""
     return AxisRole(layout, reads=True)
 

@@ -26,7 +26,7 @@ _REBUILDERS: dict[type, Callable] = {}
 _TRIES = 24
 
 
-def register_model_rebuilder(model_class):
+def register_model_rebuilder(model_class: type) -> Callable[[Callable], Callable]:
     """Decorator: says how a rewritten model of a class becomes one of that class again.
 
     It is only needed where the class's configuration does not show its widths as plain

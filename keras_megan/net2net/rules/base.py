@@ -67,6 +67,8 @@ reshapes) are registered with ``linear=True``; it permits units that are an aver
 others (see `keras_megan.net2net.channels.index_map.MEAN`).
 """
 
+from collections.abc import Callable
+
 import keras
 
 from keras_megan.net2net.channels.layout import Layout, unify
@@ -84,7 +86,9 @@ class RuleError(Net2NetError):
     """A rule does not fit the operation it was applied to."""
 
 
-def register_rule(*operation_types, linear=False):
+def register_rule(
+    *operation_types: type | str, linear: bool = False
+) -> Callable[[Callable], Callable]:
     """Decorator: enters a rule for one or more operation types.
 
     Args:
