@@ -198,9 +198,7 @@ class Sampler:
         strides = [(s, w) for s, w in self.settings.strides if s * steps < length]
         # Any clip is long enough for stride 1, whether or not it is on the list.
         strides = strides or [(1, 1.0)]
-        weights = np.array([weight for _, weight in strides])
-        choice = np.searchsorted(np.cumsum(weights) / weights.sum(), random.random())
-        stride = strides[min(int(choice), len(strides) - 1)][0]
+        stride = _weighted(strides, random)
         first = int(random.integers(length - stride * steps))
         pan = self._pan(height, width, random)
         top, left = self._place(clip.detail, height, width, pan, random)
@@ -258,15 +256,21 @@ class Sampler:
         return int(tops[best]), int(lefts[best])
 
     def _reduction(self, random) -> str:
-        methods, weights = zip(*self.settings.reductions, strict=True)
-        if len(methods) == 1:
-            return methods[0]
-        shares = np.cumsum(weights) / np.sum(weights)
-        choice = int(np.searchsorted(shares, random.random()))
-        return methods[min(choice, len(methods) - 1)]
+        reductions = self.settings.reductions
+        if len(reductions) == 1:  # no number is drawn: what follows stays as it was
+            return reductions[0][0]
+        return _weighted(reductions, random)
 
     def _order(self, rounds: int) -> np.ndarray:
         return round_order(self.seed, rounds, len(self.clips))
+
+
+def _weighted(pairs, random: np.random.Generator):
+    """One of the things in (thing, weight) pairs, by their weights."""
+    things, weights = zip(*pairs, strict=True)
+    shares = np.cumsum(weights) / np.sum(weights)
+    choice = int(np.searchsorted(shares, random.random()))
+    return things[min(choice, len(things) - 1)]
 
 
 def flipped_and_turned(
